@@ -1,0 +1,193 @@
+"""Every failure that has a name.
+
+Nothing here knows HTTP: `dialects/problem.py` is the one table that turns these into statuses, and a test asserts that
+each has its row there. A message says what came, what was expected and what to do, by type, shape, position and name;
+it never holds a value from a request, a path of the machine or a traceback, because it is sent to the client as it is.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class RuntimeFault(Exception):
+    """The root of all named failures; `code` is the stable word by which clients and metrics tell them apart."""
+
+    code: ClassVar[str] = "internal"
+
+
+# --- what a request can get wrong -------------------------------------------------------------------------------------
+
+
+class BadRequest(RuntimeFault):
+    """The body is not of the form that its type promises: not parseable, too deep, a key twice."""
+
+    code = "bad_request"
+
+
+class BodyTooLarge(RuntimeFault):
+    """The body is over a limit in bytes."""
+
+    code = "body_too_large"
+
+
+class BodyTimeout(RuntimeFault):
+    """The body did not arrive within BODY_TIMEOUT_S."""
+
+    code = "body_timeout"
+
+
+class UnsupportedType(RuntimeFault):
+    """A Content-Type or Content-Encoding that nobody here reads."""
+
+    code = "unsupported_media_type"
+
+
+class InputMismatch(RuntimeFault):
+    """Parsed, but it does not fit the model: keys, rows, columns, datatypes or shapes."""
+
+    code = "input_mismatch"
+
+
+class ModelNotFound(RuntimeFault):
+    """No model of that name or version is served here."""
+
+    code = "model_not_found"
+
+
+# --- what the server cannot do now ------------------------------------------------------------------------------------
+
+
+class NotReady(RuntimeFault):
+    """The model is still loading, or its load failed; worth trying again elsewhere or later."""
+
+    code = "not_ready"
+
+
+class Overloaded(RuntimeFault):
+    """The queue or the bytes in flight are at their limit; the request cost nothing and may be sent again."""
+
+    code = "overloaded"
+
+
+class Draining(RuntimeFault):
+    """The worker is stopping and takes no new work."""
+
+    code = "draining"
+
+
+class DeadlinePassed(RuntimeFault):
+    """The request's time was over before its answer was there. If it still queued, it was never run."""
+
+    code = "deadline_passed"
+
+
+class ClientLeft(RuntimeFault):
+    """The client closed its connection; nobody reads the answer, so this never becomes one."""
+
+    code = "client_left"
+
+
+# --- what the model can get wrong -------------------------------------------------------------------------------------
+
+
+class ModelFailed(RuntimeFault):
+    """The model raised, or answered with another number of rows than it was given."""
+
+    code = "model_failed"
+
+
+class NotRepresentable(RuntimeFault):
+    """The model's answer holds a value that the dialect has no form for, such as Infinity in JSON."""
+
+    code = "not_representable"
+
+
+# --- what ends a load -------------------------------------------------------------------------------------------------
+
+
+class ArtifactFault(RuntimeFault):
+    """The model cannot be had from what lies there. The text may name paths: only the operator reads it."""
+
+    code = "artifact"
+
+
+class ModelNotThere(ArtifactFault):
+    """Nothing that could be served lies at the model's place."""
+
+    code = "model_not_there"
+
+
+class AmbiguousArtifact(ArtifactFault):
+    """Two candidates at one level: this never guesses."""
+
+    code = "ambiguous_artifact"
+
+
+class UnsafeLink(ArtifactFault):
+    """A link leads out of the model root."""
+
+    code = "unsafe_link"
+
+
+class BadArtifact(ArtifactFault):
+    """The file is not what its name says, is cut, or cannot be loaded."""
+
+    code = "bad_artifact"
+
+
+class UnsupportedModel(ArtifactFault):
+    """It loads, but it is nothing that this runtime can serve."""
+
+    code = "unsupported_model"
+
+
+class DeviceUnavailable(ArtifactFault):
+    """DEVICE asks for what this machine or this image does not have."""
+
+    code = "device_unavailable"
+
+
+class BadSetting(RuntimeFault):
+    """A variable holds what it must not hold."""
+
+    code = "bad_setting"
+
+
+# --- how a message names what came ------------------------------------------------------------------------------------
+
+_KINDS = {
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def kind_of(value: object) -> str:
+    """Name the JSON type of `value`, with the length of an array, never the value itself."""
+    if isinstance(value, list):
+        return f"an array of {len(value)}"
+    return _KINDS.get(type(value), "something that JSON does not know")
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The tail of a message about an unknown `word`: the nearest known one, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(word[:64], names, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return "expected " + " or ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
+
+
+def quoted(word: str) -> str:
+    """A name that a client chose, made fit for a message or a log line: printable, at most 64 characters."""
+    shown = word if len(word) <= 64 else word[:61] + "..."
+    return ascii(shown)

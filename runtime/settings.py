@@ -1,0 +1,87 @@
+"""The only reader of the environment: every setting with its default, its bounds and its meaning.
+
+Order: command line, our variable, the default. The names are those of the README's table and no others. `load` raises
+BadSetting with the variable's name, what is allowed and the form of what came; the value itself is not repeated, since a
+variable that was mixed up may hold a secret.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtime.errors import BadSetting
+
+MIB = 1024 * 1024
+
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(ge=1, le=2**40)]
+# A name goes into paths, labels and logs.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+RootPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
+
+
+class Settings(BaseSettings):
+    """One field a variable; the variable's name is the field's in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False, env_ignore_empty=True)
+
+    model_path: Path = Field(Path("/app/models"), description="a model file, or a directory with one model file in it")
+    model_name: Name = Field("model", description="the model's name in paths, metrics and answers")
+    model_version: Name = Field("1", description="the model's version label")
+    host: str = Field("0.0.0.0", description="the address to listen on")  # noqa: S104 - a container's service is for others
+    port: int = Field(8080, ge=0, le=65_535, description="the port to listen on; 0 takes a free one and logs it")
+    root_path: RootPath = Field("", description="the prefix that a proxy leaves in the path, such as /models/churn")
+    cpus: float | None = Field(
+        None, gt=0, le=4096, description="the CPU budget; by default the smaller of affinity and the cgroup's quota"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where ONNX models run")
+    max_batch_rows: PositiveInt = Field(256, description="rows of several requests that run as one batch, at most")
+    max_queue_rows: PositiveInt = Field(4096, description="rows that may wait; more are refused with 503")
+    max_body_bytes: PositiveInt = Field(64 * MIB, description="the largest request body")
+    max_json_bytes: PositiveInt = Field(8 * MIB, description="the largest JSON body: reading JSON stalls everything else")
+    max_inflight_bytes: PositiveInt | None = Field(
+        None, description="all request bodies together; by default an eighth of the memory limit"
+    )
+    request_timeout_s: PositiveSeconds = Field(
+        60, description="the deadline of a request; the header X-Request-Timeout-Ms can only shorten it"
+    )
+    header_timeout_s: PositiveSeconds = Field(10, description="how long a request's headers may take to arrive")
+    body_timeout_s: PositiveSeconds = Field(30, description="how long a request's body may take to arrive")
+    keep_alive_s: PositiveSeconds = Field(75, description="how long an idle connection is kept; longer than the proxy's")
+    load_timeout_s: PositiveSeconds = Field(600, description="how long the model may take to load and warm up")
+    stuck_after_s: PositiveSeconds = Field(300, description="a batch running longer than this turns ready to 503")
+    drain_delay_s: Seconds | None = Field(
+        None,
+        description="served after SIGTERM before the listener closes; by default 5 if KUBERNETES_SERVICE_HOST is set, else 0",
+    )
+    grace_period_s: PositiveSeconds = Field(25, description="from SIGTERM to the end of the process, at the latest")
+    log_format: Literal["json", "text"] | None = Field(None, description="by default text on a terminal, else json")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least level that is logged")
+    access_log: bool = Field(False, description="one log line a request")
+    kubernetes_service_host: str = Field("", description="set by Kubernetes itself; only whether it is set counts")
+
+    @property
+    def drain_delay(self) -> float:
+        """Seconds that are served after SIGTERM before the listener closes."""
+        if self.drain_delay_s is not None:
+            return self.drain_delay_s
+        return 5.0 if self.kubernetes_service_host else 0.0
+
+
+def load(**given: Any) -> Settings:
+    """Read the environment; `given` holds what the command line says, which goes first. Raises BadSetting."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise BadSetting("; ".join(_sentence(fault) for fault in error.errors(include_url=False))) from None
+
+
+def _sentence(fault: Any) -> str:
+    field = str(fault["loc"][0])
+    meaning = Settings.model_fields[field].description
+    came = fault.get("input")
+    form = f"a text of {len(came)} characters" if isinstance(came, str) else type(came).__name__
+    return f"{field.upper()}: {fault['msg'][0].lower()}{fault['msg'][1:]}; it holds {form}. It means: {meaning}"

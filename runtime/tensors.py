@@ -1,0 +1,329 @@
+"""Tensors as the wire and the models see them: datatypes, specs, the signature's checks, concat and split by rows.
+
+Dialects call `from_nested`, `Signature.take_row` and `Signature.check` with what they decoded; batching calls `concat`;
+dialects read answers through `Outputs`. Everything here is pure and runs on the event loop, so what is done per request
+is counted in microseconds. The datatypes are those of the Open Inference Protocol V2; -1 in a shape means any length.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+
+from runtime.errors import InputMismatch, ModelFailed, NotRepresentable, did_you_mean, kind_of, plural, quoted
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# A tensor of a request. Rows that were checked and still are Python lists become one array per batch, not one per
+# request: `np.array` costs about a microsecond, however few the values are.
+Tensor = Array | list[list[float]]
+
+DATATYPES: Final[Mapping[str, np.dtype[Any]]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(np.object_),
+}
+
+_NUMBERS = frozenset({int, float})
+_LEAVES: Final[Mapping[str, tuple[frozenset[type], str]]] = {
+    "b": (frozenset({bool}), "true or false"),
+    "i": (frozenset({int}), "an integer"),
+    "u": (frozenset({int}), "an integer of at least 0"),
+    "f": (_NUMBERS, "a number"),
+    "O": (frozenset({str}), "a string"),
+}
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """The V2 name of a numpy dtype; strings and objects are BYTES. Raises KeyError for what V2 does not know."""
+    if dtype.kind in "OSU":
+        return "BYTES"
+    for name, known in DATATYPES.items():
+        if known == dtype:
+            return name
+    raise KeyError(str(dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, datatype and shape of one input or output; axis 0 is the row axis unless the signature is not batched.
+
+    `nullable`: a null stands for NaN and the model takes it. `limit`: the largest magnitude that the model takes.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    nullable: bool = False
+    limit: float = math.inf
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return DATATYPES[self.datatype]
+
+    @property
+    def numeric(self) -> bool:
+        return self.datatype not in ("BYTES", "BOOL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """The inputs and outputs of a model, and how its rows may be put together.
+
+    `columns` names the values of a row where the only input is a table. `prediction` and `probability` name the outputs
+    that our own dialect answers under these words, empty where the model has none. `batched` is False where axis 0 is not a row
+    axis: then every request runs alone. `row_multiple` is the fixed length of axis 0 of a model that has one.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    default_outputs: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    prediction: str = ""
+    probability: str = ""
+    batched: bool = True
+    row_multiple: int = 1
+    # Derived once, because they are asked for per request.
+    _row_name: str = field(init=False, default="")
+    _row_length: int = field(init=False, default=-2)
+    _row_limit: float = field(init=False, default=math.inf)
+    static: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        derive = object.__setattr__
+        derive(self, "static", self.batched and all(-1 not in spec.shape[1:] for spec in self.inputs))
+        first = self.inputs[0]
+        if (
+            self.batched
+            and self.row_multiple == 1
+            and len(self.inputs) == 1
+            and len(first.shape) == 2
+            and first.dtype.kind == "f"
+        ):
+            largest = float(np.finfo(first.dtype).max)
+            derive(self, "_row_name", first.name)
+            derive(self, "_row_length", first.shape[1])
+            derive(self, "_row_limit", min(first.limit, largest) if first.datatype != "FP64" else first.limit)
+
+    def take_row(self, values: object) -> dict[str, Tensor] | None:
+        """The quick way in for one row of numbers of a table: None if anything about it needs a closer look."""
+        if (
+            type(values) is list
+            and len(values) == self._row_length
+            and _NUMBERS.issuperset(map(type, values))
+            and (self._row_limit == math.inf or (max(values) <= self._row_limit and min(values) >= -self._row_limit))
+        ):
+            return {self._row_name: [values]}
+        return None
+
+    def check(self, tensors: Mapping[str, Array]) -> int:
+        """Check names, datatypes and shapes of whole arrays; the number of rows, 1 where the model is not batched.
+
+        Raises InputMismatch.
+        """
+        known = {spec.name: spec for spec in self.inputs}
+        for name in tensors:
+            if name not in known:
+                raise InputMismatch(f"the model has no input {quoted(name)}: {did_you_mean(name, known)}")
+        missing = [repr(name) for name in known if name not in tensors]
+        if missing:
+            raise InputMismatch(f"the input {', '.join(missing)} is missing; the model takes {', '.join(known)}")
+        for name, array in tensors.items():
+            spec = known[name]
+            if array.dtype != spec.dtype:
+                raise InputMismatch(f"input {name!r} has the datatype {array.dtype}, expected {spec.datatype}")
+            if len(array.shape) != len(spec.shape) or any(
+                want not in (-1, have) for want, have in zip(spec.shape, array.shape, strict=True)
+            ):
+                raise InputMismatch(f"input {name!r} has the shape {list(array.shape)}, expected {list(spec.shape)} (-1 = any)")
+        if not self.batched:
+            return 1
+        counts = {name: array.shape[0] for name, array in tensors.items()}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{name!r} {plural(count, 'row')}" for name, count in counts.items())
+            raise InputMismatch(f"all inputs need the same number of rows, but there are: {listed}")
+        return self.check_rows(next(iter(counts.values())))
+
+    def check_rows(self, rows: int) -> int:
+        """`rows`, if the model can run so many; raises InputMismatch."""
+        if rows == 0:
+            raise InputMismatch("there are zero rows; send at least one")
+        if rows % self.row_multiple:
+            raise InputMismatch(
+                f"there {'is' if rows == 1 else 'are'} {plural(rows, 'row')}, but this model was exported for "
+                f"{self.row_multiple} rows at a time: send a multiple of {self.row_multiple}"
+            )
+        return rows
+
+    def choose_outputs(self, asked: object) -> tuple[str, ...]:
+        """The outputs to compute for `asked`, a list of names or None for the default; raises InputMismatch."""
+        if asked is None:
+            return self.default_outputs
+        known = [spec.name for spec in self.outputs]
+        if type(asked) is not list or not asked or set(map(type, asked)) != {str}:
+            raise InputMismatch(f'"outputs" is {kind_of(asked)}, expected an array of names out of {known}')
+        for name in asked:
+            if name not in known:
+                raise InputMismatch(f"the model has no output {quoted(name)}: {did_you_mean(name, known)}")
+        return tuple(name for name in known if name in asked)
+
+    def key(self, outputs: tuple[str, ...], tensors: Mapping[str, Tensor]) -> object:
+        """Requests of equal key may run as one batch: same outputs, names, datatypes and trailing shapes."""
+        if self.static:
+            return outputs
+        return outputs, tuple((name, array.shape[1:]) for name, array in tensors.items() if isinstance(array, np.ndarray))
+
+
+# --- from nested lists to arrays --------------------------------------------------------------------------------------
+
+
+def from_nested(spec: TensorSpec, values: object, where: str, columns: Sequence[str] = (), *, row: bool = False) -> Array:
+    """Turn decoded JSON into an array of the spec's datatype and shape.
+
+    `where` names the values in messages; with `row` they are the only row, so the row axis is not in the positions.
+    Raises InputMismatch that names the first position that does not fit.
+    """
+    if not spec.shape:
+        return _leaves(spec, [values], [1], where, (), row=True).reshape(())
+    level: list[Any] = [values] if row else values  # type: ignore[assignment]
+    if type(level) is not list:
+        raise InputMismatch(f"{where} is {kind_of(values)}, expected {_shape_in_words(spec)}")
+    shape = [len(level)]
+    _check_length(spec, 0, len(level), where)
+    for axis in range(1, len(spec.shape)):
+        if level and set(map(type, level)) != {list}:
+            at = next(i for i, item in enumerate(level) if type(item) is not list)
+            place = _position(where, at, shape, (), row=row)
+            takes = _shape_in_words(spec, row=row)
+            raise InputMismatch(f"{place} is {kind_of(level[at])}, expected an array; {where} takes {takes}")
+        lengths = list(map(len, level))
+        want = spec.shape[axis] if spec.shape[axis] >= 0 else (lengths[0] if lengths else 0)
+        if set(lengths) - {want}:
+            at = next(i for i, length in enumerate(lengths) if length != want)
+            place = _position(where, at, shape, (), row=row)
+            note = "" if spec.shape[axis] >= 0 else " like the ones before it"
+            if columns and axis == 1:
+                note = f" ({', '.join(columns[:12])}{', ...' if len(columns) > 12 else ''})"
+            raise InputMismatch(f"{place} has {plural(lengths[at], 'value')}, expected {want}{note}")
+        shape.append(want)
+        level = list(chain.from_iterable(level))
+    return _leaves(spec, level, shape, where, columns, row=row).reshape(shape)
+
+
+def _leaves(spec: TensorSpec, flat: list[Any], shape: list[int], where: str, columns: Sequence[str], *, row: bool) -> Array:
+    allowed, wanted = _LEAVES[spec.dtype.kind]
+
+    def refuse(wrong: Any, why: str) -> InputMismatch:
+        at = next(i for i, value in enumerate(flat) if wrong(value))
+        return InputMismatch(f"{_position(where, at, shape, columns, row=row)} {why.format(kind=kind_of(flat[at]))}")
+
+    types = set(map(type, flat))
+    strange = types - allowed
+    if type(None) in strange and spec.dtype.kind == "f":
+        if not spec.nullable:
+            raise refuse(lambda v: v is None, f"is null, but this model takes no missing values; expected {wanted}")
+        strange.remove(type(None))
+    if strange:
+        raise refuse(lambda v: type(v) in strange, f"is {{kind}}, expected {wanted} ({spec.datatype})")
+    if spec.dtype.kind in "iu":
+        bounds = np.iinfo(spec.dtype)
+        if flat and (max(flat) > bounds.max or min(flat) < bounds.min):
+            too = f"is out of the range of {spec.datatype}, which is {bounds.min} to {bounds.max}"
+            raise refuse(lambda v: not bounds.min <= v <= bounds.max, too)
+    with np.errstate(over="ignore"):
+        array = np.array(flat, dtype=spec.dtype)
+    if spec.dtype.kind == "f":
+        largest = min(spec.limit, float(np.finfo(spec.dtype).max))
+        over = np.flatnonzero(np.abs(array) > largest)
+        if over.size:
+            place = _position(where, int(over[0]), shape, columns, row=row)
+            raise InputMismatch(f"{place} is larger than this model's numbers can be, which is {largest:.8g}")
+    return array
+
+
+def _check_length(spec: TensorSpec, axis: int, length: int, where: str) -> None:
+    if spec.shape and spec.shape[axis] >= 0 and spec.shape[axis] != length:
+        raise InputMismatch(f"{where} has {plural(length, 'value')}, expected {_shape_in_words(spec)}")
+
+
+def _position(where: str, flat_index: int, shape: Sequence[int], columns: Sequence[str], *, row: bool) -> str:
+    index = [int(i) for i in np.unravel_index(flat_index, shape)]
+    shown = "".join(f"[{i}]" for i in index[1 if row else 0 :])
+    name = f" ({columns[index[1]]})" if columns and len(index) == 2 else ""
+    return f"{where}{shown}{name}"
+
+
+def _shape_in_words(spec: TensorSpec, *, row: bool = False) -> str:
+    shape = spec.shape[1:] if row else spec.shape
+    sizes = " x ".join("n" if size < 0 else str(size) for size in shape)
+    return f"nested arrays of the shape {sizes}" if len(shape) > 1 else f"an array of the length {sizes}"
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def concat(parts: Sequence[Tensor], dtype: np.dtype[Any]) -> Array:
+    """One array of all rows, in order. Lists of checked rows become it in one call."""
+    if all(type(part) is list for part in parts):
+        return np.array(list(chain.from_iterable(parts)), dtype=dtype)
+    arrays = [np.array(part, dtype=dtype) if type(part) is list else part for part in parts]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)  # type: ignore[return-value]
+
+
+class Outputs:
+    """What one batch answered: arrays by name; all JSON answers of the batch share one `tolist()` an output."""
+
+    __slots__ = ("_lists", "arrays")
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        self.arrays = arrays
+        self._lists: dict[str, list[Any]] = {}
+
+    def rows_as_lists(self, name: str, start: int, stop: int) -> list[Any]:
+        """Rows of an output as Python values, NaN stays NaN; raises NotRepresentable for an infinity in these rows."""
+        lists = self._lists.get(name)
+        if lists is None:
+            array = self.arrays[name]
+            lists = self._lists[name] = array.tolist()
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                # Rare, so looked at again by each request of the batch: only a request's own rows may fail it.
+                self._lists[name] = lists = _RowsWithNaN(lists)
+        rows = lists[start:stop]
+        if type(lists) is _RowsWithNaN and np.isinf(self.arrays[name][start:stop]).any():
+            raise NotRepresentable(_INFINITY.format(name=name))
+        return rows
+
+    def whole(self, name: str) -> Any:
+        """An output of a model without a row axis as Python values; raises NotRepresentable for an infinity."""
+        array = self.arrays[name]
+        if array.dtype.kind == "f" and np.isinf(array).any():
+            raise NotRepresentable(_INFINITY.format(name=name))
+        return array.tolist()
+
+
+_INFINITY: Final = "the model answered with an infinity in its output {name!r}, for which JSON has no form"
+
+
+class _RowsWithNaN(list[Any]):
+    """Rows of which some are not finite. orjson writes NaN as null, which is the form in which it comes in, too."""
+
+
+def check_rows_out(arrays: Mapping[str, Array], rows: int) -> None:
+    """Raise ModelFailed unless every output has as many rows as went in: never somebody else's answer."""
+    for name, array in arrays.items():
+        have = array.shape[0] if array.ndim else 0
+        if have != rows:
+            raise ModelFailed(f"the model was given {plural(rows, 'row')} and answered {have} in its output {name!r}")

@@ -1,0 +1,194 @@
+"""The settings: defaults, precedence, and that a bad value is refused by name, without repeating it."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import BadSetting
+from runtime.settings import MIB, Settings, load
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        monkeypatch.delenv(field.upper(), raising=False)
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    assert load().model_dump() == {
+        "model_path": Path("/app/models"),
+        "model_name": "model",
+        "model_version": "1",
+        "host": "0.0.0.0",
+        "port": 8080,
+        "root_path": "",
+        "cpus": None,
+        "device": "auto",
+        "max_batch_rows": 256,
+        "max_queue_rows": 4096,
+        "max_body_bytes": 64 * MIB,
+        "max_json_bytes": 8 * MIB,
+        "max_inflight_bytes": None,
+        "request_timeout_s": 60,
+        "header_timeout_s": 10,
+        "body_timeout_s": 30,
+        "keep_alive_s": 75,
+        "load_timeout_s": 600,
+        "stuck_after_s": 300,
+        "drain_delay_s": None,
+        "grace_period_s": 25,
+        "log_format": None,
+        "log_level": "info",
+        "access_log": False,
+        "kubernetes_service_host": "",
+    }
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+GOOD = [
+    ("MODEL_PATH", "models/iris", Path("models/iris")),
+    ("MODEL_NAME", "churn-2.v_1", "churn-2.v_1"),
+    ("MODEL_VERSION", "2026-01-01", "2026-01-01"),
+    ("HOST", "::1", "::1"),
+    ("PORT", "0", 0),
+    ("PORT", "65535", 65_535),
+    ("ROOT_PATH", "/models/churn", "/models/churn"),
+    ("CPUS", "0.5", 0.5),
+    ("DEVICE", "cuda", "cuda"),
+    ("MAX_BATCH_ROWS", "1", 1),
+    ("MAX_INFLIGHT_BYTES", "1048576", MIB),
+    ("REQUEST_TIMEOUT_S", "0.25", 0.25),
+    ("DRAIN_DELAY_S", "0", 0),
+    ("LOG_FORMAT", "text", "text"),
+    ("LOG_LEVEL", "debug", "debug"),
+    ("ACCESS_LOG", "true", True),
+    ("ACCESS_LOG", "0", False),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "meant"), GOOD)
+def test_a_variable_is_read(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, meant: object) -> None:
+    monkeypatch.setenv(variable, value)
+    assert getattr(load(), variable.lower()) == meant
+
+
+@pytest.mark.parametrize("variable", [name.upper() for name in Settings.model_fields])
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "")
+    field = variable.lower()
+    assert getattr(load(), field) == Settings.model_fields[field].default
+
+
+def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "9000")
+    monkeypatch.setenv("MODEL_PATH", "from-env")
+    settings = load(port=9001, model_path=None)
+    assert (settings.port, settings.model_path) == (9001, Path("from-env"))
+
+
+def test_foreign_variables_are_nobodys_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What Kubernetes sets for a service that is called `model`.
+    monkeypatch.setenv("MODEL_PORT", "tcp://10.0.0.1:80")
+    monkeypatch.setenv("MODEL_SERVICE_HOST", "10.0.0.1")
+    assert load() == Settings()
+
+
+SECRET = "hunter2-s3cr3t"  # a variable that was mixed up
+BAD = [
+    ("MODEL_NAME", f"../{SECRET}", "pattern"),
+    ("MODEL_NAME", SECRET * 20, "pattern"),
+    ("MODEL_VERSION", f"{SECRET} 1", "pattern"),
+    ("ROOT_PATH", f"{SECRET}/", "pattern"),
+    ("ROOT_PATH", f"/{SECRET}/", "pattern"),
+    ("PORT", SECRET, "a valid integer"),
+    ("PORT", "65536", "less than or equal to 65535"),
+    ("PORT", "-1", "greater than or equal to 0"),
+    ("PORT", "80.5", "a valid integer"),
+    ("CPUS", SECRET, "a valid number"),
+    ("CPUS", "0", "greater than 0"),
+    ("CPUS", "-2", "greater than 0"),
+    ("CPUS", "nan", "less than or equal to 4096"),
+    ("CPUS", "inf", "less than or equal to 4096"),
+    ("DEVICE", SECRET, "'auto', 'cpu' or 'cuda'"),
+    ("DEVICE", "gpu", "'auto', 'cpu' or 'cuda'"),
+    ("LOG_FORMAT", SECRET, "'json' or 'text'"),
+    ("LOG_LEVEL", SECRET, "'debug', 'info', 'warning' or 'error'"),
+    ("ACCESS_LOG", SECRET, "a valid boolean"),
+    *((name, SECRET, "a valid integer") for name in ("MAX_BATCH_ROWS", "MAX_QUEUE_ROWS", "MAX_BODY_BYTES")),
+    *((name, "0", "greater than or equal to 1") for name in ("MAX_JSON_BYTES", "MAX_INFLIGHT_BYTES", "MAX_BATCH_ROWS")),
+    *(
+        (name, value, allowed)
+        for name in (
+            "REQUEST_TIMEOUT_S",
+            "HEADER_TIMEOUT_S",
+            "BODY_TIMEOUT_S",
+            "KEEP_ALIVE_S",
+            "LOAD_TIMEOUT_S",
+            "STUCK_AFTER_S",
+            "GRACE_PERIOD_S",
+        )
+        for value, allowed in (
+            (SECRET, "a valid number"),
+            ("0", "greater than 0"),
+            ("-3", "greater than 0"),
+            ("86401", "less than or equal to 86400"),
+            ("nan", "finite number"),
+            ("inf", "finite number"),
+        )
+    ),
+    ("DRAIN_DELAY_S", "-0.5", "greater than or equal to 0"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "allowed"), BAD)
+def test_a_bad_value_is_named_but_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadSetting) as caught:
+        load()
+    message = str(caught.value)
+    assert message.startswith(f"{variable}: ")
+    assert allowed in message
+    assert f"it holds a text of {len(value)} characters" in message
+    assert str(Settings.model_fields[variable.lower()].description) in message
+    assert SECRET not in message
+    # Nor does what a traceback would show.
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_all_bad_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "http")
+    monkeypatch.setenv("DEVICE", "gpu")
+    with pytest.raises(BadSetting, match=r"(?s)PORT: .*; DEVICE: "):
+        load()
+
+
+def test_a_bad_value_of_the_command_line_is_refused_alike() -> None:
+    with pytest.raises(BadSetting, match=r"^PORT: .* less than or equal to 65535; it holds int"):
+        load(port=70_000)
+
+
+@pytest.mark.parametrize(
+    ("variables", "seconds"),
+    [
+        ({}, 0.0),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, 5.0),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "DRAIN_DELAY_S": "0"}, 0.0),
+        ({"DRAIN_DELAY_S": "1.5"}, 1.5),
+    ],
+)
+def test_the_drain_delay(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], seconds: float) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert math.isclose(load().drain_delay, seconds)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().port = 1  # type: ignore[misc]
