@@ -1,0 +1,195 @@
+"""One loaded version of a model: its backend, its signature, what warm-up measured, and the batcher in front of it.
+
+`Model.load` blocks and is called in the load thread; `start` and everything after it belongs to the event loop. A model
+never changes: another revision is another Model in another process.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from runtime.artifact import Artifact, digest
+from runtime.backends import Backend, Placement, open_backend
+from runtime.batching import Batcher, BatchMeter, Limits, TurnBudget
+from runtime.cost import CostModel
+from runtime.errors import BadArtifact, RuntimeFault
+from runtime.tensors import Array, Outputs, Tensor, check_rows_out, concat
+
+log = logging.getLogger(__name__)
+
+# Warm-up measures batches of growing size until one takes longer than this.
+_WARM_UP_STEP_S = 0.05
+
+# How far a row's answer in a batch may lie from its answer alone before the model counts as one that mixes its rows.
+_SAME_ROW_TOLERANCE = {2: 1e-2, 4: 1e-3, 8: 1e-6}
+
+
+class Model:
+    """One version that can answer; `batcher` is there after `start`."""
+
+    def __init__(
+        self, name: str, version: str, artifact: Artifact, revision: str, backend: Backend, phases: Mapping[str, float]
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.artifact = artifact
+        self.revision = revision
+        self.backend = backend
+        self.signature = backend.signature
+        self.phases = dict(phases)
+        self.batched = backend.signature.batched
+        self.cost: CostModel | None = None
+        # One row's inputs as plain values, for the documents.
+        self.example = {name: array.tolist() for name, array in backend.example(backend.signature.row_multiple).items()}
+        self.batcher: Batcher
+        self._dtypes = {spec.name: spec.dtype for spec in backend.signature.inputs}
+        self._only_input = next(iter(self._dtypes)) if len(self._dtypes) == 1 else None
+
+    @classmethod
+    def load(cls, name: str, version: str, artifact: Artifact, placement: Placement, max_batch_rows: int) -> "Model":
+        """Load, check and warm up; blocking, for the load thread. Raises ArtifactFault. `phases` hold seconds."""
+        begun = time.perf_counter()
+        revision = digest(artifact)
+        read = time.perf_counter()
+        backend = open_backend(artifact, placement)
+        loaded = time.perf_counter()
+        model = cls(name, version, artifact, revision, backend, {"read": read - begun, "load": loaded - read})
+        model.warm_up(max_batch_rows)
+        model.phases["warm_up"] = time.perf_counter() - loaded
+        return model
+
+    def warm_up(self, max_batch_rows: int) -> None:
+        """Run the model as it will be run, find out whether it keeps rows apart, and measure what batches cost."""
+        try:
+            waits = self._measure(max_batch_rows)
+        except RuntimeFault as error:
+            raise BadArtifact(f"{self.artifact.path.name} was loaded, but fails at warm-up: {error}") from error
+        except Exception as error:  # the model's own code may raise anything
+            reason = " ".join(str(error).split())[:300]
+            raise BadArtifact(
+                f"{self.artifact.path.name} was loaded, but fails at warm-up ({type(error).__name__}: {reason})"
+            ) from error
+        if self.batched and not self._keeps_rows_apart():
+            self.batched = False
+            log.warning(
+                "model %r answers a row differently when others are beside it, so its requests never share a batch",
+                self.name,
+            )
+        if not self.backend.inline or waits:
+            self.cost = None
+
+    def _measure(self, max_batch_rows: int) -> bool:
+        """Fill the cost model; True if the model waits for something (sleeps, a network) more than it computes."""
+        outputs = self.signature.default_outputs
+        step = self.signature.row_multiple
+        self.run([self.backend.example(step)], outputs)  # the first run pays for lazy set-up
+        samples: dict[int, float] = {}
+        waits = False
+        for rows in (1, 4, 16, 64, max_batch_rows) if self.batched else (1,):
+            try:
+                seconds, cpu_s = self._time([self.backend.example(step)] * -(-rows // step), outputs)
+            except Exception as error:  # the model's own code may raise anything
+                if not samples:
+                    raise
+                # Common in exported graphs: a dynamic first axis is declared, but a length of 1 is wired in somewhere.
+                log.warning("model %r fails on %d rows, so its requests never share a batch: %s", self.name, rows, error)
+                self.batched = False
+                break
+            samples[rows] = seconds
+            waits = waits or seconds > 2 * cpu_s + 0.0005
+            if seconds > _WARM_UP_STEP_S:
+                break
+        self.cost = CostModel(samples)
+        return waits
+
+    def _time(self, parts: Sequence[Mapping[str, Tensor]], outputs: tuple[str, ...]) -> tuple[float, float]:
+        """Seconds on the clock and of this thread's CPU, of the best of three runs (one, if it is slow)."""
+        best = (float("inf"), 0.0)
+        for _ in range(3):
+            started, cpu = time.perf_counter(), time.thread_time()
+            self.run(parts, outputs)
+            best = min(best, (time.perf_counter() - started, time.thread_time() - cpu))
+            if best[0] > _WARM_UP_STEP_S:
+                break
+        return best
+
+    def _keeps_rows_apart(self) -> bool:
+        """Whether a row's answer is the same alone and beside others: what batching rests on."""
+        step = self.signature.row_multiple
+        one = self.backend.example(step)
+        others = {name: _other_rows(array) for name, array in one.items()}
+        try:
+            alone = self.backend.run(one, self.signature.default_outputs)
+            together = self.run([one, others], self.signature.default_outputs).arrays
+        except Exception as error:  # noqa: BLE001 - the changed rows may be outside what the model takes
+            log.debug("the row check does not apply: %s", error)
+            return True
+        return all(_same(alone[name], together[name][:step]) for name in alone)
+
+    def run(self, parts: Sequence[Mapping[str, Tensor]], outputs: tuple[str, ...]) -> Outputs:
+        """Run rows of several requests as one call. Raises ModelFailed, or whatever the model raises; any thread."""
+        name = self._only_input
+        if name is not None:
+            inputs = {name: concat([part[name] for part in parts], self._dtypes[name])}
+        else:
+            inputs = {name: concat([part[name] for part in parts], dtype) for name, dtype in self._dtypes.items()}
+        arrays = self.backend.run(inputs, outputs)
+        if self.signature.batched:
+            check_rows_out(arrays, len(next(iter(inputs.values()))))
+        return Outputs(arrays)
+
+    def start(self, limits: Limits, meter: BatchMeter, turn: TurnBudget, lanes: int) -> None:
+        """Make the batcher; on the event loop."""
+        self.batcher = Batcher(self.run, self.cost, limits, meter, turn, lanes=lanes, name=self.name)
+
+    def key(self, outputs: tuple[str, ...], tensors: Mapping[str, Tensor]) -> object:
+        """What may share a batch; a model that mixes rows shares with nobody."""
+        return self.signature.key(outputs, tensors) if self.batched else object()
+
+    def close(self) -> None:
+        """End the lanes after what they run now."""
+        self.batcher.close()
+
+
+def _other_rows(array: Array) -> Array:
+    """Rows of the same form with other values."""
+    if array.dtype == np.object_:
+        return array
+    return array if array.dtype == np.bool_ else array + np.ones((), dtype=array.dtype)
+
+
+def _same(alone: Array, together: Array) -> bool:
+    if alone.shape != together.shape or alone.dtype.kind != "f":
+        return alone.shape == together.shape and bool(np.array_equal(alone, together))
+    tolerance = _SAME_ROW_TOLERANCE.get(alone.dtype.itemsize, 1e-6)
+    return bool(np.allclose(alone, together, rtol=tolerance, atol=tolerance, equal_nan=True))
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """What `GET /models/{name}` tells of a model."""
+    signature = model.signature
+
+    def tensors(specs: Any) -> list[dict[str, Any]]:
+        return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
+
+    return {
+        "name": model.name,
+        "version": model.version,
+        "revision": f"sha256:{model.revision}",
+        "backend": model.artifact.kind,
+        "inputs": tensors(signature.inputs),
+        "outputs": tensors(signature.outputs),
+        "default_outputs": list(signature.default_outputs),
+        "columns": list(signature.columns),
+        "classes": model.backend.classes,
+        "libraries": dict(model.backend.facts),
+        "batching": {
+            "batched": model.batched,
+            "row_multiple": signature.row_multiple,
+            "may_run_inline": model.cost is not None,
+        },
+        "load_seconds": {phase: round(seconds, 4) for phase, seconds in model.phases.items()},
+    }
