@@ -1,0 +1,176 @@
+"""`create_app`: the only place where the parts are put together, and the FastAPI application behind the front.
+
+FastAPI answers health, metrics, metadata and the documents; the predict paths stand in its routing, too, so that unknown
+models, wrong methods and the OpenAPI document are right, but a loaded model's requests are dispatched before it.
+"""
+
+import http
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from runtime import __version__, metrics
+from runtime.dialects import Dialect, predict, problem
+from runtime.errors import RuntimeFault, quoted
+from runtime.front import REQUEST_ID, Front
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.model import describe
+from runtime.openapi import add_dialects
+from runtime.repository import Repository
+from runtime.settings import Settings
+from runtime.upload import BodyLimits
+
+DIALECTS: Final[tuple[Dialect, ...]] = (predict.DIALECT,)
+
+_DOCS: Final = Path(__file__).parent / "docs"
+
+
+def create_app(settings: Settings, repository: Repository, health: Health, series: Metrics, memory_bytes: int) -> Front:
+    """The ASGI callable of a worker. The model comes later, by `Front.serve`."""
+    app = FastAPI(
+        title="ml-runtime",
+        version=__version__,
+        description=f"Predictions of the model `{repository.name}`.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    limits = BodyLimits(
+        body_bytes=settings.max_body_bytes,
+        json_bytes=settings.max_json_bytes,
+        inflight_bytes=settings.max_inflight_bytes or memory_bytes // 8,
+        body_timeout_s=settings.body_timeout_s,
+    )
+    front = Front(
+        app,
+        repository,
+        series,
+        limits,
+        request_timeout_s=settings.request_timeout_s,
+        root_path=settings.root_path,
+        access=settings.access_log,
+    )
+    _add_errors(app)
+    _add_health(app, health)
+    _add_metadata(app, repository, series)
+    _add_documents(app, repository)
+    for dialect in DIALECTS:
+        endpoint = _ByName(front, dialect)
+        app.router.routes.extend(Route(path, endpoint, methods=["POST"], include_in_schema=False) for path in dialect.paths)
+    return front
+
+
+class _ByName:
+    """An ASGI endpoint, not a function: so Starlette hands it the connection as it is, and keeps to its methods."""
+
+    def __init__(self, front: Front, dialect: Dialect) -> None:
+        self._front = front
+        self._dialect = dialect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._front.by_name(scope, receive, send, self._dialect)
+
+
+def _add_errors(app: FastAPI) -> None:
+    def answer(request: Request, status: int, code: str, detail: str, headers: Any = None) -> Response:
+        request_id = request.scope.get(REQUEST_ID, b"").decode()
+        content = problem.body(status, code, detail, request_id)
+        return Response(content, status, headers, media_type=problem.CONTENT_TYPE.decode())
+
+    @app.exception_handler(HTTPException)
+    async def of_http(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        detail = str(error.detail)
+        if error.status_code == 404:
+            detail = "there is nothing at this path; GET /docs shows the paths, predictions are made by POST /predict"
+        if error.status_code == 405:
+            allowed = headers.get("allow", headers.get("Allow", ""))
+            detail = f"the method {quoted(request.method)} is not allowed here; allowed: {allowed}"
+        code = http.HTTPStatus(error.status_code).name.lower()
+        return answer(request, error.status_code, code, detail, headers)
+
+    @app.exception_handler(RuntimeFault)
+    async def of_runtime(request: Request, error: RuntimeFault) -> Response:
+        status = problem.status_of(error)
+        headers = {"retry-after": problem.RETRY_AFTER.decode()} if status == 503 else None
+        return answer(request, status, error.code, str(error), headers)
+
+    @app.exception_handler(Exception)
+    async def of_defect(request: Request, error: Exception) -> Response:
+        del error  # uvicorn logs it
+        return answer(request, 500, "internal", "an internal error; the server's log says more")
+
+
+def _add_health(app: FastAPI, health: Health) -> None:
+    tags: list[str | Enum] = ["health"]
+
+    async def ready() -> JSONResponse:
+        """200 if predictions are answered, else 503; the body says why."""
+        return JSONResponse(health.body(), 200 if health.ready else 503)
+
+    async def live() -> JSONResponse:
+        """200 while the event loop turns: through load, overload and draining."""
+        return JSONResponse({"status": "alive"})
+
+    responses: dict[int | str, dict[str, Any]] = {503: {"description": "Loading, draining or failed"}}
+    for path in ("/health", "/health/ready"):
+        app.add_api_route(path, ready, tags=tags, responses=responses, operation_id=path.strip("/").replace("/", "_"))
+        app.add_api_route(path, ready, methods=["HEAD"], include_in_schema=False)
+    app.add_api_route("/health/live", live, tags=tags)
+    app.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=False)
+
+
+def _add_metadata(app: FastAPI, repository: Repository, series: Metrics) -> None:
+    @app.get("/metrics", tags=["metrics"])
+    async def prometheus() -> Response:
+        """Prometheus text."""
+        return Response(series.render(), media_type=metrics.CONTENT_TYPE)
+
+    @app.get("/models", tags=["models"])
+    async def models() -> JSONResponse:
+        """Every model with its metadata, as far as it is loaded."""
+        model = repository.model
+        listed = describe(model) if model else {"name": repository.name, "version": repository.version}
+        return JSONResponse({"models": [{**listed, "ready": model is not None}]})
+
+    @app.get("/models/{name}", tags=["models"])
+    async def one_model(name: str) -> JSONResponse:
+        """Version, revision, signature, classes, libraries, device and batching of a model."""
+        return JSONResponse({**describe(repository.get(name)), "ready": True})
+
+
+def _add_documents(app: FastAPI, repository: Repository) -> None:
+    app.mount("/docs/static", StaticFiles(directory=_DOCS))
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi(request: Request) -> JSONResponse:
+        made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        add_dialects(made, DIALECTS, repository.model)
+        prefix = request.scope.get("root_path", "")
+        if prefix:
+            made["servers"] = [{"url": prefix}]
+        return JSONResponse(made)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        # All from here: a cluster has no internet, and no page of ours calls another host.
+        prefix = request.scope.get("root_path", "")
+        static = f"{prefix}/docs/static"
+        return get_swagger_ui_html(
+            openapi_url=f"{prefix}/openapi.json",
+            title=app.title,
+            swagger_js_url=f"{static}/swagger-ui-bundle.js",
+            swagger_css_url=f"{static}/swagger-ui.css",
+            swagger_favicon_url=f"{static}/favicon-32x32.png",
+            swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
+        )

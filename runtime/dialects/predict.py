@@ -1,0 +1,231 @@
+"""Our own dialect: `/predict` and `/models/{name}/predict`, JSON in and out.
+
+One of `features` (one row), `instances` (rows) or `inputs` (named tensors), and beside it `outputs` (which to compute). The
+forms and their answers are in the README; the one-row exchange is what the classic Flask tutorial service speaks.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from runtime.dialects import Call, Dialect, predict_schema, problem
+from runtime.entry import Answer
+from runtime.errors import BadRequest, InputMismatch, did_you_mean, kind_of, plural, quoted
+from runtime.tensors import Signature, Tensor, TensorSpec, from_nested
+
+FORMS: Final = ("features", "instances", "inputs")
+MAX_DEPTH: Final = 100
+
+_ROW, _ROWS, _NAMED = "row", "rows", "named"
+_HINT: Final = 'expected an object with one of "features" (one row), "instances" (rows) or "inputs" (tensors by name)'
+
+
+def decode(body: bytes | bytearray, signature: Signature) -> Call:
+    """From the body's bytes to checked tensors; raises BadRequest or InputMismatch."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(_not_json(body, error)) from None
+    if type(document) is dict and len(document) == 1:
+        row = signature.take_row(document.get("features"))
+        if row is not None and b"\\" not in body and body.count(b'"features"') == 1:
+            return Call(row, 1, signature.default_outputs, _ROW)
+    try:
+        return _decode(document, body, signature)
+    except InputMismatch:
+        # A depth that fits the model is never a problem, so it is only looked at when something else is wrong.
+        if _deeper_than(document, MAX_DEPTH):
+            raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels") from None
+        raise
+
+
+def _not_json(body: bytes | bytearray, error: orjson.JSONDecodeError) -> str:
+    if not body:
+        return f"the body is empty; {_HINT}"
+    # The decoder's message may hold a piece of the body after a colon; its first part and the place say enough.
+    reason = error.msg.partition(":")[0]
+    return f"the body is not valid JSON: {reason} (line {error.lineno}, column {error.colno})"
+
+
+def _decode(document: Any, body: bytes | bytearray, signature: Signature) -> Call:
+    if type(document) is not dict:
+        raise InputMismatch(f"the body is {kind_of(document)}, {_HINT}")
+    _refuse_double_keys(document, body)
+    forms = [key for key in document if key in FORMS]
+    for key in document:
+        if key not in FORMS and key != "outputs":
+            raise InputMismatch(f"the body has the unknown key {quoted(key)}: {did_you_mean(key, (*FORMS, 'outputs'))}")
+    if len(forms) != 1:
+        raise InputMismatch(f"the body has {', '.join(map(repr, forms)) or 'none of the known keys'}; {_HINT}")
+    outputs = signature.choose_outputs(document.get("outputs"))
+    values = document[forms[0]]
+    if forms[0] == "inputs":
+        return _named(values, outputs, signature)
+    if not signature.batched:
+        raise InputMismatch(f"this model has no row axis, so {forms[0]!r} cannot be taken: {_inputs_hint(signature)}")
+    if forms[0] == "features":
+        tensors, form = _one_row(values, signature), _ROW
+    else:
+        tensors, form = _rows(values, signature), _ROWS
+    return Call(tensors, signature.check(tensors), outputs, form)  # type: ignore[arg-type]
+
+
+def _refuse_double_keys(document: dict[str, Any], body: bytes | bytearray) -> None:
+    """Raise BadRequest if a key stands twice at the top: the parser takes the last and forgets the others."""
+    if b"\\" not in body and all(body.count(b'"%b"' % key.encode()) == 1 for key in document):
+        return
+    keys: list[str] = []
+
+    def remember(pairs: list[tuple[str, Any]]) -> None:
+        keys[:] = [key for key, _ in pairs]  # the outermost object is closed last
+
+    try:
+        json.loads(body, object_pairs_hook=remember)
+    except RecursionError:
+        raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels") from None
+    for key in set(keys):
+        if keys.count(key) > 1:
+            raise BadRequest(f"the body has the key {quoted(key)} {keys.count(key)} times; send it once")
+
+
+def _deeper_than(document: Any, limit: int) -> bool:
+    level = [document]
+    for _ in range(limit):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) in (dict, list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+# --- the forms --------------------------------------------------------------------------------------------------------
+
+
+def _one_row(values: Any, signature: Signature) -> Mapping[str, Tensor]:
+    if type(values) is dict:
+        return _objects([values], "features", signature, row=True)
+    spec = _only_table(signature, "features", values)
+    depth, seen = 0, values
+    while type(seen) is list and seen and depth <= len(spec.shape):
+        depth, seen = depth + 1, seen[0]
+    if depth == len(spec.shape) and type(values) is list:  # nested once more than a row is: [[5.1, 3.5, 1.4, 0.2]]
+        if len(values) != 1:
+            raise InputMismatch(f'"features" holds {plural(len(values), "row")}, expected one; send several as "instances"')
+        values = values[0]
+    return {spec.name: from_nested(spec, values, "features", signature.columns, row=True)}
+
+
+def _rows(values: Any, signature: Signature) -> Mapping[str, Tensor]:
+    if type(values) is not list:
+        raise InputMismatch(f'"instances" is {kind_of(values)}, expected an array of rows; send one row as "features"')
+    if not values:
+        raise InputMismatch('"instances" holds zero rows; send at least one')
+    if type(values[0]) is dict:
+        return _objects(values, "instances", signature)
+    spec = _only_table(signature, "instances", values[0])
+    return {spec.name: from_nested(spec, values, "instances", signature.columns)}
+
+
+def _objects(rows: list[Any], where: str, signature: Signature, *, row: bool = False) -> Mapping[str, Tensor]:
+    """Rows as objects: by the columns of the only input, or by the names of several inputs."""
+    names = signature.columns or tuple(spec.name for spec in signature.inputs)
+    if not signature.columns and len(names) == 1 and len(signature.inputs[0].shape) > 1 and signature.inputs[0].shape[1] != 1:
+        raise InputMismatch(
+            f"{where} holds an object, but this model was made without column names: "
+            f"send each row as an array of {signature.inputs[0].shape[1]} values"
+        )
+    wanted = set(names)
+    for i, item in enumerate(rows):
+        place = where if row else f"{where}[{i}]"
+        if type(item) is not dict:
+            raise InputMismatch(f"{place} is {kind_of(item)}, expected an object like the rows before it")
+        if item.keys() != wanted:
+            for key in item:
+                if key not in wanted:
+                    raise InputMismatch(f"{place} has the unknown column {quoted(key)}: {did_you_mean(key, names)}")
+            missing = [name for name in names if name not in item]
+            raise InputMismatch(f"{place} lacks the column {', '.join(map(repr, missing))}; expected are {', '.join(names)}")
+    if signature.columns:
+        table = [[item[name] for name in names] for item in rows]
+        values = table[0] if row else table
+        return {signature.inputs[0].name: from_nested(signature.inputs[0], values, where, names, row=row)}
+    return {spec.name: from_nested(spec, _column(rows, spec), f"{where}[{spec.name!r}]") for spec in signature.inputs}
+
+
+def _column(rows: list[Any], spec: TensorSpec) -> list[Any]:
+    column = [item[spec.name] for item in rows]
+    if len(spec.shape) == 2 and spec.shape[1] == 1:  # converters make a column n x 1; a row then holds the bare value
+        return [value if type(value) is list else [value] for value in column]
+    return column
+
+
+def _named(values: Any, outputs: tuple[str, ...], signature: Signature) -> Call:
+    if type(values) is not dict:
+        raise InputMismatch(f'"inputs" is {kind_of(values)}, expected an object of tensors by name: {_inputs_hint(signature)}')
+    specs = {spec.name: spec for spec in signature.inputs}
+    for name in values:
+        if name not in specs:
+            raise InputMismatch(f'"inputs" has the unknown name {quoted(name)}: {did_you_mean(name, specs)}')
+    tensors = {name: from_nested(specs[name], value, f"inputs[{name!r}]", signature.columns) for name, value in values.items()}
+    return Call(tensors, signature.check(tensors), outputs, _NAMED)
+
+
+def _only_table(signature: Signature, where: str, values: Any) -> TensorSpec:
+    if len(signature.inputs) > 1:
+        raise InputMismatch(
+            f"this model has {len(signature.inputs)} inputs, so a row of {where!r} must be an object by their names, "
+            f"not {kind_of(values)}: {_inputs_hint(signature)}"
+        )
+    return signature.inputs[0]
+
+
+def _inputs_hint(signature: Signature) -> str:
+    listed = ", ".join(f'"{spec.name}": {spec.datatype} {list(spec.shape)}' for spec in signature.inputs)
+    return f'send {{"inputs": {{...}}}} with {listed} (-1 = any)'
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def encode(call: Call, answer: Answer, signature: Signature) -> bytes:
+    """The answer's bytes, in the form in which the request came; raises NotRepresentable."""
+    document: dict[str, Any]
+    if call.form is _NAMED or not signature.prediction:
+        document = {"outputs": {name: _whole(name, answer, signature) for name in call.outputs}}
+    elif call.form is _ROW:
+        document = {_word(name, signature): answer.rows(name)[0] for name in call.outputs}
+    else:
+        document = {_words(name, signature): answer.rows(name) for name in call.outputs}
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _whole(name: str, answer: Answer, signature: Signature) -> Any:
+    return answer.rows(name) if signature.batched else answer.outputs.whole(name)
+
+
+def _word(name: str, signature: Signature) -> str:
+    if name == signature.probability:
+        return "probability"
+    return "prediction" if name == signature.prediction and name != "transform" else name
+
+
+def _words(name: str, signature: Signature) -> str:
+    if name == signature.probability:
+        return "probabilities"
+    return "predictions" if name == signature.prediction and name != "transform" else name
+
+
+DIALECT: Final = Dialect(
+    name="predict",
+    paths=("/predict", "/models/{name}/predict", "/models/{name}/versions/{version}/predict"),
+    decode=decode,
+    encode=encode,
+    problem=problem.problem,
+    openapi=predict_schema.operation,
+)

@@ -1,0 +1,250 @@
+"""The ASGI callable in front of everything: dispatch, limits, timeouts, request ids, and the endpoint that predicts.
+
+POSTs to the predict paths never reach Starlette's middleware and routing: one look into a table, then `predict` reads the
+body under its limits, decodes it, hands it to the model's batcher and encodes the answer. All other paths go to the
+FastAPI application, with a request id on their answers, too.
+"""
+
+import itertools
+import logging
+import re
+import secrets
+import time
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.dialects import Dialect
+from runtime.dialects.problem import RETRY_AFTER
+from runtime.entry import Entry
+from runtime.errors import BadRequest, ModelFailed, RuntimeFault, UnsupportedType, quoted
+from runtime.metrics import Metrics, ModelMeter
+from runtime.model import Model
+from runtime.protocol import CONNECTION, CYCLE, Protocol, reply
+from runtime.repository import Repository
+from runtime.upload import BodyLimits, Upload
+
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("runtime.access")
+
+
+# The key of the ASGI scope under which the framework's way keeps the request's id.
+REQUEST_ID = "ml.request_id"
+
+# Statuses of requests that never reached the model.
+_REJECTED = frozenset({408, 413, 415, 503})
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=-]{1,128}")
+
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a path leads to: a loaded model by way of a dialect, its series, and the headers that all its answers have."""
+
+    dialect: Dialect
+    model: Model
+    meter: ModelMeter
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+class Front:
+    """One for a process. `draining` turns every answer into the last of its connection."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        repository: Repository,
+        metrics: Metrics,
+        limits: BodyLimits,
+        *,
+        request_timeout_s: float,
+        root_path: str = "",
+        access: bool = False,
+    ) -> None:
+        self._app = app
+        self._repository = repository
+        self._metrics = metrics
+        self._limits = limits
+        self._request_timeout_s = request_timeout_s
+        self._root_path = root_path
+        self._access = access
+        self._hot: dict[str, Target] = {}
+        self._targets: dict[tuple[Model, str], Target] = {}
+        self._id_prefix = secrets.token_hex(6).encode() + b"-"
+        self._ids = itertools.count(1)
+        self.draining = False
+
+    def serve(self, model: Model, meter: ModelMeter, dialects: tuple[Dialect, ...]) -> None:
+        """Dispatch the paths of a loaded model from now on."""
+        headers = ((b"x-model-name", model.name.encode()), (b"x-model-version", model.version.encode()))
+        for dialect in dialects:
+            target = self._targets[model, dialect.name] = Target(dialect, model, meter, headers)
+            for path in dialect.paths:
+                exact = path.format(name=model.name, version=model.version)
+                self._hot[exact] = self._hot[self._root_path + exact] = target
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            target = self._hot.get(scope["path"])
+            if target is not None and scope["method"] == "POST":
+                await self._predict(scope, receive, send, target.dialect, target)
+            else:
+                await self._framework(scope, receive, send)
+
+    async def _framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = self._request_id(dict(scope["headers"]))
+        scope["root_path"] = self._root_path
+        scope[REQUEST_ID] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                if self.draining:
+                    headers.append((b"connection", b"close"))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+    async def by_name(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
+        """A POST to a predict path that is not in the table: no such model, or none yet. Called by the framework's route."""
+        await self._predict(scope, receive, send, dialect, None)
+
+    # --- one request --------------------------------------------------------------------------------------------------
+
+    async def _predict(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect, target: Target | None) -> None:
+        """Answer one request to predict, whatever happens; nothing but the server's own cancellation leaves here."""
+        started = time.perf_counter()
+        values, at = self._metrics.series.values, self._metrics.in_progress_at
+        values[at] += 1.0
+        request = dict(scope["headers"])
+        connection: Protocol | None = scope.get(CONNECTION)
+        upload = Upload(self._limits, receive, request, connection)
+        try:
+            body = await upload.read()
+            if target is None:
+                names = scope["path_params"]
+                target = self._targets[self._repository.get(names.get("name"), names.get("version")), dialect.name]
+            headers, content = await self._answer(started, request, body, connection, target)
+            status = 200
+        except RuntimeFault as fault:
+            status, headers, content = self._refuse(fault, dialect, scope, request)
+        except Exception:  # the HTTP edge: a defect of ours costs one request, not the process
+            log.exception("a request failed")
+            internal = ModelFailed("an internal error; the server's log says more")
+            status, headers, content = self._refuse(internal, dialect, scope, request)
+        finally:
+            upload.release()
+            values[at] -= 1.0
+        seconds = time.perf_counter() - started
+        if target is not None:
+            target.meter.request_done(dialect.name, status, seconds)
+        else:
+            self._metrics.add(self._metrics.requests, "", "", dialect.name, str(status))
+        if REQUEST_ID not in scope:  # else the framework's way adds it
+            headers.append((b"x-request-id", self._request_id(request)))
+        if self._access:
+            self._log_access(scope, status, seconds, headers)
+        headers.append((b"content-length", b"%d" % len(content)))
+        if self.draining or not upload.complete:
+            headers.append((b"connection", b"close"))
+        if upload.complete and CYCLE in scope and REQUEST_ID not in scope:
+            await reply(scope[CYCLE], status, headers, content)
+        else:
+            await _send(send, status, headers, content, upload)
+
+    async def _answer(
+        self,
+        started: float,
+        request: dict[bytes, bytes],
+        body: bytes | bytearray,
+        connection: Protocol | None,
+        target: Target,
+    ) -> tuple[Headers, bytes]:
+        """Decode, queue, wait, encode; raises RuntimeFault."""
+        if request.get(b"content-type") != b"application/json" or b"content-encoding" in request:
+            _check_type(request)
+        deadline = started + self._request_timeout_s
+        if b"x-request-timeout-ms" in request:
+            deadline = min(deadline, started + _timeout_s(request[b"x-request-timeout-ms"]))
+        model, dialect = target.model, target.dialect
+        decoding = time.perf_counter()
+        call = dialect.decode(body, model.signature)
+        entry = Entry(call.tensors, call.rows, call.outputs, model.key(call.outputs, call.tensors), deadline)
+        decoded = time.perf_counter()
+        future = model.batcher.submit(entry)
+        if connection is not None:
+            connection.awaited = (model.batcher, entry)
+        answer = await future
+        encoding = time.perf_counter()
+        content = dialect.encode(call, answer, model.signature)
+        timing = b"decode;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f, encode;dur=%.3f" % (
+            (decoded - decoding) * 1e3,
+            answer.queue_s * 1e3,
+            answer.infer_s * 1e3,
+            (time.perf_counter() - encoding) * 1e3,
+        )
+        return [(b"content-type", b"application/json"), (b"server-timing", timing), *target.headers], content
+
+    def _refuse(
+        self, fault: RuntimeFault, dialect: Dialect, scope: Scope, request: dict[bytes, bytes]
+    ) -> tuple[int, Headers, bytes]:
+        request_id = scope.get(REQUEST_ID) or self._request_id(request)
+        status, content_type, content = dialect.problem(fault, request_id.decode())
+        headers = [(b"content-type", content_type)]
+        if status == 503:
+            headers.append((b"retry-after", RETRY_AFTER))
+        if status in _REJECTED:
+            self._metrics.add(self._metrics.rejected, fault.code)
+        return status, headers, content
+
+    def _request_id(self, request: dict[bytes, bytes]) -> bytes:
+        """The client's own id, if it is fit for a header and a log line, or a new one."""
+        given = request.get(b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given
+        return request.setdefault(b"x-request-id", self._id_prefix + b"%x" % next(self._ids))
+
+    def _log_access(self, scope: Scope, status: int, seconds: float, headers: Headers) -> None:
+        facts = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "seconds": round(seconds, 6),
+            "request_id": dict(headers).get(b"x-request-id", b"").decode(),
+        }
+        access_log.info("request", extra={"facts": facts})
+
+
+async def _send(send: Send, status: int, headers: Headers, content: bytes, upload: Upload) -> None:
+    """The ASGI way: for refused uploads, for the framework's requests, and under any other server."""
+    unread = not upload.complete
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": unread})
+    if unread:
+        await upload.discard()
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _timeout_s(given: bytes) -> float:
+    if not given.isdigit() or len(given) > 12 or int(given) == 0:
+        raise BadRequest("the header X-Request-Timeout-Ms must be a whole number of milliseconds, 1 or more")
+    return int(given) / 1000
+
+
+def _check_type(request: dict[bytes, bytes]) -> None:
+    """Raise UnsupportedType unless the body is plain JSON."""
+    kind = request.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
+        came = f"is {quoted(kind.decode('latin-1'))}" if kind else "is missing"
+        raise UnsupportedType(
+            f"the Content-Type {came}, expected application/json (with curl: -H 'Content-Type: application/json')"
+        )
+    encoding = request.get(b"content-encoding", b"identity").lower()
+    if encoding != b"identity":
+        raise UnsupportedType(
+            f"the Content-Encoding is {quoted(encoding.decode('latin-1'))}; send the body as it is, without compression"
+        )

@@ -1,0 +1,166 @@
+"""uvicorn's httptools protocol with what it lacks: a limit on a request's headers in time and bytes, errors in our form, and
+a word to the request when its client leaves.
+
+One sweep over all connections twice a second takes the place of a timer a request, which also makes it cheaper than what
+it derives from. It leans on names of uvicorn 0.54 that are not promised to stay, so pyproject.toml pins the minor version
+and tests/server holds each behaviour against the real process.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from runtime.batching import Batcher
+from runtime.dialects.problem import CONTENT_TYPE, body
+from runtime.entry import Entry
+from runtime.errors import ClientLeft
+
+# The key of the ASGI scope under which a request finds its connection.
+CONNECTION: Final = "ml.connection"
+
+# The key under which it finds uvicorn's own state of the exchange, which `reply` completes.
+CYCLE: Final = "ml.cycle"
+
+# More than any proxy passes on.
+MAX_HEADER_BYTES: Final = 64 * 1024
+
+SWEEP_S: Final = 0.5
+
+
+async def reply(cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], content: bytes) -> None:
+    """Send a whole answer in one write: what two calls of `cycle.send` do, without looking at each header twice.
+
+    The headers are the server's own, so none can break the head. Measured with 64 connections and the cheap model, uvicorn's
+    way took 27 % of the process's time, this one 5 %.
+    """
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if cycle.disconnected:
+        return
+    head = [STATUS_LINE[status]]
+    for name, value in cycle.default_headers:
+        head += (name, b": ", value, b"\r\n")
+    for name, value in headers:
+        head += (name, b": ", value, b"\r\n")
+        if name == b"connection":
+            cycle.keep_alive = False
+    if cycle.keep_alive or b"connection" in head:
+        head.append(b"\r\n")
+    else:
+        head.append(b"connection: close\r\n\r\n")
+    head.append(content)
+    cycle.response_started = True
+    cycle.transport.write(b"".join(head))
+    cycle.response_complete = True
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection; every method is called on the event loop."""
+
+    # Readings of loop.time(): since when the headers of a request are awaited or arriving, or no request is under way.
+    # 0.0: not in that state.
+    headers_since = 0.0
+    idle_since = 0.0
+    header_bytes = 0
+    # Since when the body of a request is arriving, and whether it took too long.
+    body_since = 0.0
+    body_late = False
+    # What the request under way waits for in a queue, so that it can be dropped when the client is gone.
+    awaited: tuple[Batcher, Entry] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.headers_since = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        if self.awaited is not None:
+            batcher, entry = self.awaited
+            self.awaited = None
+            batcher.give_up(entry, ClientLeft("the client left"))
+
+    def data_received(self, data: bytes) -> None:
+        if self.headers_since:
+            self.header_bytes += len(data)
+        super().data_received(data)
+        # A body that arrived together with the headers ended their phase, so only headers are counted here.
+        if self.headers_since and self.header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self._refuse(431, "headers_too_large", f"the request's headers are over {MAX_HEADER_BYTES:,} bytes")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
+        self.idle_since = 0.0
+        self.headers_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self.body_since = self.headers_since
+        self.body_late = False
+        self.headers_since = 0.0
+        self.header_bytes = 0
+        super().on_headers_complete()
+        self.scope[CYCLE] = self.cycle  # type: ignore[typeddict-unknown-key]
+
+    def on_message_complete(self) -> None:
+        self.body_since = 0.0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        # As in uvicorn, but for its keep-alive timer: `sweep` does that.
+        self.server_state.total_requests += 1
+        self.awaited = None
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif not self.headers_since:
+            self.idle_since = self.loop.time()
+
+    def send_400_response(self, msg: str) -> None:
+        del msg
+        if self.headers_since:
+            detail = "this is not an HTTP/1.1 request that can be read: check its first line, header names and lengths"
+            self._refuse(400, "bad_http", detail)
+        else:  # the body's framing broke; an answer may be under way already
+            self.transport.close()
+
+    def sweep(self, now: float, header_timeout_s: float, body_timeout_s: float, keep_alive_s: float) -> None:
+        """Close this connection if its headers take too long or it has been idle for too long; end the wait for a body."""
+        if self.idle_since and now - self.idle_since > keep_alive_s:
+            self.transport.close()
+        elif self.headers_since and now - self.headers_since > header_timeout_s:
+            if self.header_bytes:
+                self._refuse(408, "header_timeout", f"the request's headers did not arrive within {header_timeout_s:g} s")
+            else:
+                self.transport.close()
+        elif self.body_since and now - self.body_since > body_timeout_s:
+            self.body_late = True
+            self.cycle.message_event.set()  # wakes `receive`; whoever reads the body looks at `body_late`
+
+    def close_if_idle(self) -> None:
+        """Close this connection unless a request is under way."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        """Answer what never became a request, and close."""
+        document = body(status, code, detail, "")
+        self.transport.write(
+            b"".join(
+                [
+                    STATUS_LINE[status],
+                    b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (CONTENT_TYPE, len(document)),
+                    document,
+                ]
+            )
+        )
+        self.headers_since = 0.0
+        self.transport.close()

@@ -1,0 +1,258 @@
+"""What a worker does on its event loop: answer at once, load the model beside it, serve, drain.
+
+`Service.run` reads as the life of the process. uvicorn's own signal handling and shutdown are not used: it closes idle
+keep-alive connections at once, which loses the requests that are on their way in them (78 of 12,600 in a measurement, 0 with
+the steps of `_drain`), and it raises a captured signal again, so that the exit code could not be 0.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any, Final
+
+import orjson
+import uvicorn
+
+from runtime import artifact, cpu_budget
+from runtime.app import DIALECTS, create_app
+from runtime.backends import Placement
+from runtime.batching import Limits, TurnBudget
+from runtime.cpu_budget import CpuBudget
+from runtime.errors import ArtifactFault, BadArtifact
+from runtime.health import Health
+from runtime.metrics import Metrics, ModelMeter
+from runtime.model import Model
+from runtime.protocol import SWEEP_S, Protocol
+from runtime.repository import Repository
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# How long a keep-alive connection without a request may go on after the listener closed. Its client has the time to send
+# one more request, which is answered with `Connection: close`.
+RETIRE_S: Final = 1.0
+
+_TICK_S: Final = 0.02
+
+
+class Service:
+    """One for a process; everything but the load itself runs on its event loop."""
+
+    def __init__(self, settings: Settings, budget: CpuBudget, listener: socket.socket) -> None:
+        self._settings = settings
+        self._budget = budget
+        self._listener = listener
+        self._metrics = Metrics()
+        self._repository = Repository(settings.model_name, settings.model_version)
+        self._health = Health(settings.model_name, settings.model_version, settings.stuck_after_s)
+        self._front = create_app(settings, self._repository, self._health, self._metrics, cpu_budget.memory_limit())
+        config = uvicorn.Config(
+            self._front,
+            http=Protocol,
+            interface="asgi3",
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+        )
+        config.load()
+        self._server = uvicorn.Server(config)
+        self._server.lifespan = config.lifespan_class(config)
+        self._began = time.monotonic()
+
+    async def run(self) -> ArtifactFault | None:
+        """Serve until a signal comes; the reason if the model could not be had."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        self._catch_signals(loop, stop)
+        await self._server.startup(sockets=[self._listener])
+        host, port = self._listener.getsockname()[:2]
+        self._address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        log.info("listening", extra={"facts": {"address": self._address, "port": port}})
+        ticking = asyncio.create_task(self._tick())
+        loading = asyncio.create_task(self._load())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        failure: ArtifactFault | None = None
+        if loading.done():
+            failure = loading.result()
+        if failure is None:
+            await stopping
+        else:
+            self._health.become("failed", "the model could not be loaded; the server's log says why")
+            self._repository.failure = str(failure)
+        await self._drain(self._settings.grace_period_s if failure is None else 0.0)
+        for task in (ticking, loading, stopping):
+            task.cancel()
+        return failure
+
+    def _catch_signals(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+        def on_signal(number: int) -> None:
+            if stop.is_set():
+                log.warning("stopped at once by a second signal")
+                os._exit(128 + number)
+            log.info("stopping", extra={"facts": {"signal": signal.Signals(number).name}})
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal, number)
+
+    async def _tick(self) -> None:
+        """Twice a second: the Date header, and the timeouts of all connections."""
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._server.on_tick(0)
+            now = loop.time()
+            for connection in list(self._server.server_state.connections):
+                if isinstance(connection, Protocol):
+                    connection.sweep(now, settings.header_timeout_s, settings.body_timeout_s, settings.keep_alive_s)
+            await asyncio.sleep(SWEEP_S)
+
+    # --- load ---------------------------------------------------------------------------------------------------------
+
+    async def _load(self) -> ArtifactFault | None:
+        """Load in a thread of its own, then serve; the reason if it failed."""
+        loop = asyncio.get_running_loop()
+        loaded: asyncio.Future[Model | ArtifactFault] = loop.create_future()
+
+        def settle(outcome: Model | ArtifactFault) -> None:
+            if not loaded.done():
+                loaded.set_result(outcome)
+
+        def load() -> None:
+            outcome = self._load_model()
+            try:
+                loop.call_soon_threadsafe(settle, outcome)
+            except RuntimeError:
+                log.debug("the model was loaded after the loop was closed")
+
+        # A daemon: a load that hangs must not hold up the end of the process.
+        threading.Thread(target=load, name="load", daemon=True).start()
+        try:
+            outcome = await asyncio.wait_for(loaded, self._settings.load_timeout_s)
+        except TimeoutError:
+            return BadArtifact(f"the model was not loaded and warm within {self._settings.load_timeout_s:g} s (LOAD_TIMEOUT_S)")
+        if isinstance(outcome, Model):
+            self._serve(outcome)
+            return None
+        return outcome
+
+    def _load_model(self) -> Model | ArtifactFault:
+        settings = self._settings
+        try:
+            found = artifact.find(settings.model_path)
+            log.info(
+                "loading",
+                extra={"facts": {"artifact": str(found.path), "backend": found.kind, "bytes": found.size_bytes}},
+            )
+            placement = Placement(settings.device, self._budget.threads)
+            return Model.load(settings.model_name, settings.model_version, found, placement, settings.max_batch_rows)
+        except ArtifactFault as fault:
+            return fault
+        except BaseException as error:  # a generation is loaded here: a pickle can raise anything, SystemExit too
+            log.debug("the load failed", exc_info=error)
+            return BadArtifact(
+                f"loading {settings.model_path} failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+            )
+
+    def _serve(self, model: Model) -> None:
+        settings, series = self._settings, self._metrics
+        meter = ModelMeter(series, model.name, model.version, [dialect.name for dialect in DIALECTS])
+        turn = TurnBudget(asyncio.get_running_loop())
+        model.start(Limits(settings.max_batch_rows, settings.max_queue_rows), meter, turn, self._budget.lanes)
+        info = (model.artifact.kind, model.revision, model.backend.facts.get("device", "cpu"))
+        series.set(series.model_info, 1.0, model.name, model.version, *info)
+        for phase, seconds in model.phases.items():
+            series.set(series.load_duration, seconds, model.name, model.version, phase)
+
+        def refresh() -> None:
+            series.set(series.queue_rows, model.batcher.queue_rows, model.name, model.version)
+            series.set(series.ready, float(self._health.ready))
+
+        series.refreshers.append(refresh)
+        # What was loaded stays: the collector need not walk through it again, which would stall requests for 50 ms and more.
+        gc.freeze()
+        gc.enable()
+        self._front.serve(model, meter, DIALECTS)
+        self._repository.put(model)
+        self._health.stuck_for = model.batcher.stuck_for
+        self._health.become("healthy")
+        facts = {
+            "model": model.name,
+            "version": model.version,
+            "revision": model.revision[:12],
+            "seconds": round(time.monotonic() - self._began, 3),
+            **{f"{phase}_s": round(seconds, 3) for phase, seconds in model.phases.items()},
+            "inline": model.cost is not None and model.cost.inline(1),
+        }
+        log.info("ready", extra={"facts": facts})
+        if self._settings.log_format == "text" or (self._settings.log_format is None and sys.stderr.isatty()):
+            sys.stderr.write(self._hint(model))
+
+    def _hint(self, model: Model) -> str:
+        """What a person at a terminal does next; every line works when it is pasted."""
+        address = self._address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1") + self._settings.root_path  # noqa: S104
+        examples = DIALECTS[0].openapi(model.signature, model.example)["requestBody"]["content"]["application/json"]["examples"]
+        body = orjson.dumps(next(iter(examples.values()))["value"]).decode()
+        shown = body if len(body) <= 2000 else f"@request.json  # see {address}/docs for an example"
+        return (
+            f"\n  serving  {address}  (docs: {address}/docs)\n"
+            f"  health   curl {address}/health   -> {orjson.dumps(self._health.body()).decode()}\n"
+            f"  try      curl -X POST {address}/predict -H 'Content-Type: application/json' -d '{shown}'\n\n"
+        )
+
+    # --- drain --------------------------------------------------------------------------------------------------------
+
+    async def _drain(self, grace_s: float) -> None:
+        """Lose nothing that was accepted: go on serving, stop accepting, let go of idle connections, finish the others."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
+        connections = self._server.server_state.connections
+        self._front.draining = True
+        if self._health.ready or not self._health.reason:
+            self._health.become("draining")
+        await asyncio.sleep(min(self._settings.drain_delay if grace_s else 0.0, grace_s))
+        await self._close_listener(loop)
+        retired = loop.time() + RETIRE_S
+        while connections and loop.time() < deadline:
+            if loop.time() > retired:
+                for connection in list(connections):
+                    if isinstance(connection, Protocol):
+                        connection.close_if_idle()
+            await asyncio.sleep(_TICK_S)
+        if connections and grace_s:
+            log.warning("the grace period is over", extra={"facts": {"connections_cut": len(connections)}})
+        for connection in list(connections):
+            connection.transport.abort()
+        if self._repository.model is not None:
+            self._repository.model.close()
+        await asyncio.sleep(0)  # the aborted connections' requests see that their client is gone
+        log.info("stopped", extra={"facts": {"requests": self._server.server_state.total_requests}})
+
+    async def _close_listener(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Accept what the kernel has completed, then close: a listener that is closed with a backlog resets it."""
+        backlog = self._listener.dup()
+        backlog.setblocking(False)
+        for server in self._server.servers:
+            server.close()
+        state = self._server.server_state
+
+        def protocol() -> Any:
+            return Protocol(config=self._server.config, server_state=state, app_state={}, _loop=loop)
+
+        with backlog:
+            while True:
+                try:
+                    accepted, _ = backlog.accept()
+                except OSError:  # nothing is left, or it has gone again
+                    return
+                await loop.connect_accepted_socket(protocol, accepted)

@@ -1,0 +1,102 @@
+"""The body of one request: read whole under the limits in bytes and time, or refused and then discarded."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from runtime.errors import BodyTimeout, BodyTooLarge, ClientLeft, Overloaded
+from runtime.protocol import Protocol
+
+# For so long a refused upload is still read and thrown away, so that its client gets to see the refusal: a connection that
+# is closed with unread data is reset, and the answer is lost with it.
+LINGER_S: Final = 2.0
+
+
+class BodyLimits:
+    """Bytes of one body and of all bodies under way together; one for a process, on the event loop."""
+
+    __slots__ = ("body_timeout_s", "inflight", "inflight_bytes", "largest", "variable")
+
+    def __init__(self, *, body_bytes: int, json_bytes: int, inflight_bytes: int, body_timeout_s: float) -> None:
+        self.largest = min(body_bytes, json_bytes)
+        self.variable = "MAX_JSON_BYTES" if json_bytes <= body_bytes else "MAX_BODY_BYTES"
+        self.inflight_bytes = inflight_bytes
+        self.body_timeout_s = body_timeout_s
+        self.inflight = 0
+
+
+class Upload:
+    """`complete` tells whether the whole body was read, so that the connection can go on."""
+
+    __slots__ = ("_connection", "_declared", "_limits", "_receive", "_reserved", "complete")
+
+    def __init__(
+        self,
+        limits: BodyLimits,
+        receive: Callable[[], Any],
+        headers: Mapping[bytes, bytes],
+        connection: Protocol | None,
+    ) -> None:
+        self._limits = limits
+        self._receive = receive
+        self._connection = connection
+        # The HTTP parser has refused a length that is no number, and one that stands beside Transfer-Encoding.
+        self._declared = int(headers.get(b"content-length", 0))
+        self._reserved = 0
+        self.complete = False
+
+    async def read(self) -> bytes | bytearray:
+        """The body. Raises BodyTooLarge (before reading, if the length is declared), Overloaded, BodyTimeout, ClientLeft."""
+        if self._declared:
+            self._reserve(self._declared)
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            self.complete = True
+            body: bytes = message["body"]
+            if len(body) > self._reserved:
+                self._reserve(len(body))
+            return body
+        gathered = bytearray()
+        while True:
+            if message["type"] != "http.request":
+                self.complete = True
+                raise ClientLeft("the client left before its body was there")
+            gathered += message["body"]
+            if len(gathered) > self._reserved:
+                self._reserve(len(gathered))
+            if not message.get("more_body"):
+                self.complete = True
+                return gathered
+            if self._connection is not None and self._connection.body_late:
+                raise BodyTimeout(
+                    f"{len(gathered):,} bytes of the body arrived within {self._limits.body_timeout_s:g} s "
+                    "(BODY_TIMEOUT_S), and then time was up"
+                )
+            message = await self._receive()
+
+    async def discard(self) -> None:
+        """Read what is left and throw it away, for a bounded time; the answer is already on its way."""
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while (await self._receive()).get("more_body"):
+                    pass
+        except TimeoutError:
+            pass
+
+    def release(self) -> None:
+        """Give back what was reserved; the request is over."""
+        self._limits.inflight -= self._reserved
+        self._reserved = 0
+
+    def _reserve(self, size: int) -> None:
+        limits = self._limits
+        if size > limits.largest:
+            raise BodyTooLarge(f"the body is over {limits.largest:,} bytes ({limits.variable}); send fewer rows in one request")
+        more = size - self._reserved
+        if limits.inflight + more > limits.inflight_bytes:
+            raise Overloaded(
+                f"the bodies of all requests under way would pass {limits.inflight_bytes:,} bytes "
+                "(MAX_INFLIGHT_BYTES); try again later"
+            )
+        limits.inflight += more
+        self._reserved = size
