@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+SERVING := $(VENV)/.serving
+DEVELOPING := $(VENV)/.developing
 
 .PHONY: serve test lint format bench bench-quick clean help
 
@@ -12,37 +14,44 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure the server beside an empty ASGI application and plain FastAPI (needs wrk, 12 minutes)"
 
-$(INSTALLED): pyproject.toml
+$(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "ml-runtime needs Python 3.11 or newer, $$($(PYTHON) --version) is here; choose one with: make PYTHON=python3.13 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "this Python has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@echo "installing into $(VENV) (a minute or two, the first time only)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,test,dev]'
+
+$(SERVING): pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV) (about a minute, the first time only)"
+	$(PIP) --editable '.[cpu]'
 	@touch $@
 
-serve: $(INSTALLED)
+$(DEVELOPING): pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV) (a minute or two, the first time only)"
+	$(PIP) --editable '.[cpu,test,dev]'
+	@touch $(SERVING) $@
+
+serve: $(SERVING)
 	$(BIN)/python examples/iris/train.py
 	@HOST=$${HOST:-127.0.0.1} LOG_FORMAT=$${LOG_FORMAT:-text} exec $(BIN)/ml-runtime serve examples/iris/models
 
-test: $(INSTALLED)
+test: $(DEVELOPING)
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED)
+lint: $(DEVELOPING)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(INSTALLED)
+format: $(DEVELOPING)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(INSTALLED)
+bench: $(DEVELOPING)
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.report
 
-bench-quick: $(INSTALLED)
+bench-quick: $(DEVELOPING)
 	$(BIN)/python -m benchmarks.run --quick
 
 clean:

@@ -51,6 +51,7 @@ def create_app(settings: Settings, repository: Repository, health: Health, serie
         inflight_bytes=settings.max_inflight_bytes or memory_bytes // 8,
         body_timeout_s=settings.body_timeout_s,
     )
+    app.router.redirect_slashes = False  # a redirect would be built from the Host header, which is the client's to choose
     front = Front(
         app,
         repository,

@@ -206,7 +206,8 @@ class Front:
         given = request.get(b"x-request-id")
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given
-        return request.setdefault(b"x-request-id", self._id_prefix + b"%x" % next(self._ids))
+        made = request[b"x-request-id"] = self._id_prefix + b"%x" % next(self._ids)
+        return made
 
     def _log_access(self, scope: Scope, status: int, seconds: float, headers: Headers) -> None:
         facts = {

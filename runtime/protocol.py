@@ -70,6 +70,8 @@ class Protocol(HttpToolsProtocol):
     # Since when the body of a request is arriving, and whether it took too long.
     body_since = 0.0
     body_late = False
+    # What a body that arrives in pieces brought beside its content: chunk sizes, extensions, trailers.
+    overhead_bytes = 0
     # What the request under way waits for in a queue, so that it can be dropped when the client is gone.
     awaited: tuple[Batcher, Entry] | None = None
 
@@ -88,10 +90,14 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.headers_since:
             self.header_bytes += len(data)
+        elif self.body_since:
+            self.overhead_bytes += len(data)
         super().data_received(data)
         # A body that arrived together with the headers ended their phase, so only headers are counted here.
         if self.headers_since and self.header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self._refuse(431, "headers_too_large", f"the request's headers are over {MAX_HEADER_BYTES:,} bytes")
+        elif self.body_since and self.overhead_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self._refuse(431, "headers_too_large", "the body comes with far more framing or trailers than content")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -102,10 +108,16 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.body_since = self.headers_since
         self.body_late = False
+        self.overhead_bytes = 0
         self.headers_since = 0.0
         self.header_bytes = 0
         super().on_headers_complete()
         self.scope[CYCLE] = self.cycle  # type: ignore[typeddict-unknown-key]
+
+    def on_body(self, body: bytes) -> None:
+        # A chunk of one byte comes with five of framing.
+        self.overhead_bytes -= 8 * len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self.body_since = 0.0
@@ -126,10 +138,10 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         del msg
-        if self.headers_since:
+        if self.headers_since or (self.cycle is not None and not self.cycle.response_started and not self.pipeline):
             detail = "this is not an HTTP/1.1 request that can be read: check its first line, header names and lengths"
             self._refuse(400, "bad_http", detail)
-        else:  # the body's framing broke; an answer may be under way already
+        else:  # the framing broke while an answer is under way
             self.transport.close()
 
     def sweep(self, now: float, header_timeout_s: float, body_timeout_s: float, keep_alive_s: float) -> None:

@@ -6,6 +6,7 @@ the steps of `_drain`), and it raises a captured signal again, so that the exit 
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -249,10 +250,11 @@ class Service:
         def protocol() -> Any:
             return Protocol(config=self._server.config, server_state=state, app_state={}, _loop=loop)
 
-        with backlog:
+        accepted: list[socket.socket] = []
+        with backlog, contextlib.suppress(BlockingIOError):
+            # Without a turn of the loop between: under load new connections would come for ever.
             while True:
-                try:
-                    accepted, _ = backlog.accept()
-                except OSError:  # nothing is left, or it has gone again
-                    return
-                await loop.connect_accepted_socket(protocol, accepted)
+                with contextlib.suppress(ConnectionAbortedError):
+                    accepted.append(backlog.accept()[0])
+        for connection in accepted:
+            await loop.connect_accepted_socket(protocol, connection)

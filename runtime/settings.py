@@ -8,7 +8,7 @@ variable that was mixed up may hold a secret.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.errors import BadSetting
@@ -21,6 +21,8 @@ PositiveInt = Annotated[int, Field(ge=1, le=2**40)]
 # A name goes into paths, labels and logs.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 RootPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
+# LOG_LEVEL=INFO is what many are used to write.
+_lower = BeforeValidator(lambda given: given.lower() if isinstance(given, str) else given)
 
 
 class Settings(BaseSettings):
@@ -37,7 +39,7 @@ class Settings(BaseSettings):
     cpus: float | None = Field(
         None, gt=0, le=4096, description="the CPU budget; by default the smaller of affinity and the cgroup's quota"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where ONNX models run")
+    device: Annotated[Literal["auto", "cpu", "cuda"], _lower] = Field("auto", description="where ONNX models run")
     max_batch_rows: PositiveInt = Field(256, description="rows of several requests that run as one batch, at most")
     max_queue_rows: PositiveInt = Field(4096, description="rows that may wait; more are refused with 503")
     max_body_bytes: PositiveInt = Field(64 * MIB, description="the largest request body")
@@ -58,8 +60,12 @@ class Settings(BaseSettings):
         description="served after SIGTERM before the listener closes; by default 5 if KUBERNETES_SERVICE_HOST is set, else 0",
     )
     grace_period_s: PositiveSeconds = Field(25, description="from SIGTERM to the end of the process, at the latest")
-    log_format: Literal["json", "text"] | None = Field(None, description="by default text on a terminal, else json")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least level that is logged")
+    log_format: Annotated[Literal["json", "text"] | None, _lower] = Field(
+        None, description="by default text on a terminal, else json"
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _lower] = Field(
+        "info", description="the least level that is logged"
+    )
     access_log: bool = Field(False, description="one log line a request")
     kubernetes_service_host: str = Field("", description="set by Kubernetes itself; only whether it is set counts")
 

@@ -5,7 +5,7 @@ forms and their answers are in the README; the one-row exchange is what the clas
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -91,7 +91,7 @@ def _refuse_double_keys(document: dict[str, Any], body: bytes | bytearray) -> No
 
 
 def _deeper_than(document: Any, limit: int) -> bool:
-    level = [document]
+    level = [document] if type(document) in (dict, list) else []
     for _ in range(limit):
         level = [
             item
@@ -146,11 +146,7 @@ def _objects(rows: list[Any], where: str, signature: Signature, *, row: bool = F
         if type(item) is not dict:
             raise InputMismatch(f"{place} is {kind_of(item)}, expected an object like the rows before it")
         if item.keys() != wanted:
-            for key in item:
-                if key not in wanted:
-                    raise InputMismatch(f"{place} has the unknown column {quoted(key)}: {did_you_mean(key, names)}")
-            missing = [name for name in names if name not in item]
-            raise InputMismatch(f"{place} lacks the column {', '.join(map(repr, missing))}; expected are {', '.join(names)}")
+            _check_columns(item, names, place)
     if signature.columns:
         table = [[item[name] for name in names] for item in rows]
         values = table[0] if row else table
@@ -169,11 +165,40 @@ def _named(values: Any, outputs: tuple[str, ...], signature: Signature) -> Call:
     if type(values) is not dict:
         raise InputMismatch(f'"inputs" is {kind_of(values)}, expected an object of tensors by name: {_inputs_hint(signature)}')
     specs = {spec.name: spec for spec in signature.inputs}
+    if signature.columns and not values.keys() & specs.keys():
+        tensors = _columns(values, signature)
+        return Call(tensors, signature.check(tensors), outputs, _NAMED)
     for name in values:
         if name not in specs:
             raise InputMismatch(f'"inputs" has the unknown name {quoted(name)}: {did_you_mean(name, specs)}')
     tensors = {name: from_nested(specs[name], value, f"inputs[{name!r}]", signature.columns) for name, value in values.items()}
     return Call(tensors, signature.check(tensors), outputs, _NAMED)
+
+
+def _columns(values: dict[str, Any], signature: Signature) -> dict[str, Any]:
+    """A table given column by column."""
+    _check_columns(values, signature.columns, '"inputs"')
+    lengths = {}
+    for name, column in values.items():
+        if type(column) is not list:
+            raise InputMismatch(f"inputs[{name!r}] is {kind_of(column)}, expected an array with one value a row")
+        lengths[name] = len(column)
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+        raise InputMismatch(f"all columns need the same number of values, but there are: {listed}")
+    table = [list(row) for row in zip(*(values[name] for name in signature.columns), strict=True)]
+    spec = signature.inputs[0]
+    return {spec.name: from_nested(spec, table, "inputs", signature.columns)}
+
+
+def _check_columns(item: dict[str, Any], names: Sequence[str], place: str) -> None:
+    """Raise InputMismatch unless the object has exactly these keys."""
+    for key in item:
+        if key not in names:
+            raise InputMismatch(f"{place} has the unknown column {quoted(key)}: {did_you_mean(key, names)}")
+    missing = [name for name in names if name not in item]
+    if missing:
+        raise InputMismatch(f"{place} lacks the column {', '.join(map(repr, missing))}; expected are {', '.join(names)}")
 
 
 def _only_table(signature: Signature, where: str, values: Any) -> TensorSpec:

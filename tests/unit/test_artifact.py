@@ -396,6 +396,12 @@ def test_external_data_that_may_lie_outside_is_refused(tmp_path: Path, location:
         assert "outside of the model's directory" in message
 
 
+def test_external_data_by_an_absolute_path_is_refused_even_inside(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(b"w" * 16)
+    (tmp_path / "model.onnx").write_bytes(onnx_bytes(str(tmp_path / "w.bin")))
+    assert "external data must be named by a path below it" in refusal(tmp_path, UnsafeLink)
+
+
 def test_external_data_that_is_missing(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(onnx_bytes("w.bin"))
     assert "keeps weights in 'w.bin', which is not there; copy the file itself there" in refusal(tmp_path, BadArtifact)

@@ -178,6 +178,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n
         (b"tree\nversion=v4\nnum_class=1\n", "a text model of LightGBM"),
         (b"sepal,petal\n5.1,3.5\n", "plain text"),
         (b"col1,col2\n1,2\n3,4\n", "plain text"),  # `c` is an opcode that takes two lines
+        (b"chapter one\nverse two\n0000000\n", "plain text"),  # and `0` one that takes nothing
         (b"import numpy\n", "plain text"),
         (b"(see below)\n", "plain text"),
         (b"x\x9c" + b"\xff" * 100, "starts like zlib data, but is not readable as such"),

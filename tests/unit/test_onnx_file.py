@@ -3,6 +3,7 @@
 import io
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def refusal(content: bytes) -> str:
     return str(caught.value)
 
 
-def value(name: str) -> object:
+def value(name: str) -> Any:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4])
 
 
@@ -155,7 +156,7 @@ def in_sparse_initializer(tensor: TensorProto) -> ModelProto:
     return model
 
 
-def in_node(**attribute: object) -> ModelProto:
+def in_node(**attribute: Any) -> ModelProto:
     node = helper.make_node("Constant", [], ["y"])
     node.attribute.append(AttributeProto(name="value", **attribute))
     return model_of(node)
@@ -219,7 +220,7 @@ def test_external_data_is_found_in_and_behind_large_tensors() -> None:
 
 
 def test_a_word_on_the_border_of_two_parts_is_found() -> None:
-    for padding in range(1024 * 1024 - 40, 1024 * 1024):
+    for padding in range(1024 * 1024 - 120, 1024 * 1024 - 20):
         node = helper.make_node("Constant", [], ["y"], name="n" * padding, value=outside("w.bin"))
         assert locations(model_of(node).SerializeToString()) == ("w.bin",)
 
@@ -238,6 +239,12 @@ def test_several_files_are_named_once_each_and_sorted() -> None:
 def test_the_word_elsewhere_is_no_location() -> None:
     node = helper.make_node("Identity", ["location"], ["y"], name="location", doc_string="location")
     assert locations(model_of(node).SerializeToString()) == ()
+
+
+def test_other_keys_are_no_location() -> None:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
+    tensor.external_data.add(key="checksum", value="location")
+    assert locations(model_of(IDENTITY, tensors=[tensor]).SerializeToString()) == ()
 
 
 def test_a_location_that_is_not_utf8_is_named_all_the_same() -> None:

@@ -141,6 +141,7 @@ BAD = [
         )
     ),
     ("DRAIN_DELAY_S", "-0.5", "greater than or equal to 0"),
+    ("DRAIN_DELAY_S", "nan", "finite number"),
 ]
 
 
@@ -191,4 +192,4 @@ def test_the_drain_delay(monkeypatch: pytest.MonkeyPatch, variables: dict[str, s
 
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load().port = 1  # type: ignore[misc]
+        load().port = 1

@@ -1,0 +1,108 @@
+"""The models, the 1,000 rows, and what each model answers to them when it is called directly, in this process.
+
+`prepare` writes a directory for each model, as a user would mount it, and a file of JSON bodies for wrk. The direct
+calls are the yardstick of `check`, and what `latency` subtracts.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks.errors import BenchmarkError
+
+ROWS = 1000
+TREES = 100
+
+Rows = NDArray[np.float64]
+# Rows (rows, features) -> labels (rows,) and probabilities (rows, classes).
+Predict = Callable[[Rows], tuple[NDArray[np.int64], NDArray[np.floating[Any]]]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model on disk and its direct call; `tolerance` is the largest allowed difference of a probability."""
+
+    name: str
+    file: Path
+    predict: Predict
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The models by name and what is sent to each: `rows` is (ROWS, features), `bodies` a file with one body a line."""
+
+    models: dict[str, Model]
+    rows: Rows
+    bodies: Path
+
+
+def body(row: Rows) -> dict[str, list[float]]:
+    """Make the document that asks for one row."""
+    return {"features": row.tolist()}
+
+
+def prepare(directory: Path) -> Workload:
+    """Train the models and write them and the bodies below `directory`: some seconds, most of them for skl2onnx."""
+    known, labels = load_breast_cancer(return_X_y=True)
+    cheap = make_pipeline(StandardScaler(), LogisticRegression()).fit(known, labels)
+    forest = RandomForestClassifier(n_estimators=TREES, random_state=0).fit(known, labels)
+    models = [
+        _write_sklearn(directory, "cheap", cheap),
+        _write_sklearn(directory, "forest", forest),
+        _write_onnx(directory, "forest-onnx", forest, features=known.shape[1]),
+    ]
+    rows = _different_rows(known)
+    bodies = directory / "bodies.jsonl"
+    bodies.write_text("".join(json.dumps(body(row)) + "\n" for row in rows))
+    return Workload({model.name: model for model in models}, rows, bodies)
+
+
+def _different_rows(known: Rows) -> Rows:
+    """Make ROWS different rows: the data set's own, then the same a little moved, with the four digits that it has."""
+    random = np.random.default_rng(0)
+    moved = known[: ROWS - len(known)] * random.uniform(0.9, 1.1, size=(ROWS - len(known), known.shape[1]))
+    rows = np.array([[float(f"{value:.4g}") for value in row] for row in np.concatenate([known, moved])])
+    if len(np.unique(rows, axis=0)) != ROWS:
+        raise BenchmarkError("the benchmark's rows are not all different")
+    return rows
+
+
+def _write_sklearn(directory: Path, name: str, estimator: Any) -> Model:
+    file = directory / name / "model.joblib"
+    file.parent.mkdir()
+    joblib.dump(estimator, file)
+    # Batched and single answers may differ in the last bits: BLAS sums in another order.
+    return Model(name, file, lambda rows: (estimator.predict(rows), estimator.predict_proba(rows)), tolerance=1e-9)
+
+
+def _write_onnx(directory: Path, name: str, estimator: Any, features: int) -> Model:
+    # Imported here, after run has set ORT_DISABLE_TELEMETRY: onnxruntime reads it when it is imported.
+    import onnxruntime
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+
+    inputs = [("input", FloatTensorType([None, features]))]
+    converted = to_onnx(estimator, initial_types=inputs, options={id(estimator): {"zipmap": False}})
+    file = directory / name / "model.onnx"
+    file.parent.mkdir()
+    file.write_bytes(converted.SerializeToString())
+    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+
+    def predict(rows: Rows) -> tuple[Any, Any]:
+        labels, probabilities = session.run(None, {"input": rows.astype(np.float32)})
+        return labels, probabilities
+
+    # Probabilities are sums of float32 over the trees, in an order that may depend on the batch.
+    return Model(name, file, predict, tolerance=1e-5)

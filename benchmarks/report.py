@@ -1,0 +1,191 @@
+"""The README's performance section: `python -m benchmarks.report` renders it from the newest result, in place.
+
+Everything between the two markers is replaced, so that no number of the README is typed. Only whole runs are rendered
+(`core-*.json`), unless `--result` names another file; quick and failed runs are marked as what they are.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.scenarios import LATENCY_SERIES, Comparison, Quantity, startup_series
+from benchmarks.summary import Spread, spread
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).with_name("results")
+BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"
+CAUTIONS = {
+    "core": "",
+    "quick": "**A quick run: too short for a claim.** ",
+    "failed": "**A failed run: answers were missing or wrong, its numbers mean nothing.** ",
+}
+
+Result = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Render a result into a README; status 1 with a sentence when there is no result or no place for it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--result", type=Path, help="the JSON file to render (the newest core-*.json)")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="the file to change (README.md)")
+    options = parser.parse_args(arguments)
+    try:
+        file = options.result or newest()
+        replace_section(options.readme, render(json.loads(file.read_text()), file.name))
+    except BenchmarkError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.readme.name}: performance section made from {file.name}")
+    return 0
+
+
+def newest() -> Path:
+    """Find the newest whole run; its name holds its date."""
+    files = sorted(RESULTS.glob("core-*.json"))
+    if not files:
+        raise BenchmarkError("benchmarks/results has no core-*.json; run `make bench` first")
+    return files[-1]
+
+
+def replace_section(readme: Path, section: str) -> None:
+    """Replace what stands between the markers; raises BenchmarkError when they are not there once each, in order."""
+    if not readme.is_file():
+        raise BenchmarkError(f"there is no {readme.name} to put the section into")
+    text = readme.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise BenchmarkError(f"{readme.name} needs one line {BEGIN} and, below it, one line {END}")
+    before, _, rest = text.partition(BEGIN)
+    readme.write_text(f"{before}{BEGIN}\n{section.strip()}\n{END}{rest.partition(END)[2]}")
+
+
+def render(result: Result, file_name: str) -> str:
+    """Render a result as Markdown."""
+    parts = [_introduction(result), _goals(result)]
+    for scenario in result["scenarios"]:
+        parts += [f"**{scenario['title']}**", _absolute(result, scenario), _ratios(result, scenario)]
+    parts += [_one_connection(result), _start_ups(result), _repeat(result, file_name)]
+    return "\n\n".join(parts)
+
+
+def _introduction(result: Result) -> str:
+    machine, settings = result["machine"], result["settings"]
+    return (
+        f"{CAUTIONS[result['kind']]}Measured {result['date'][:10]} at commit {result['commit'][:10]} on "
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB, {machine['kernel']}; load average "
+        f"before the run {machine['load_average']:g}, core time taken by the host meanwhile {result['stolen_s']:g} s. "
+        f"The server has one core, wrk another. {settings['rounds']} interleaved rounds of {settings['cell_s']} s a "
+        "cell; a ratio is taken within a round, then the median over the rounds. One row a request, out of 1,000 "
+        "different ones; the answers to all of them, of every server, were checked against the direct call first. "
+        "«Empty» is an ASGI application that reads the body and answers a constant (`benchmarks/peers/empty_app.py`), "
+        "«plain» is what FastAPI's tutorials write (`benchmarks/peers/plain_fastapi.py`), both on uvicorn with uvloop "
+        "and httptools."
+    )
+
+
+def _goals(result: Result) -> str:
+    rows = []
+    for verdict in result["goals"]:
+        goal = verdict["goal"]
+        unit = "" if goal["unit"] == "times" else f" {goal['unit']}"
+        wanted = f"{goal['direction']} {goal['threshold']:g}{unit}"
+        outcome = "reached" if verdict["reached"] else "**not reached**"
+        rows.append([goal["name"], wanted, *_spread(result, goal["series"]), outcome])
+    return _table(["goal", "wanted", "median", "quartiles", "min – max", ""], rows)
+
+
+def _absolute(result: Result, scenario: Result) -> str:
+    """Requests/s and p99 of each server, medians over the rounds."""
+    servers = _servers(scenario)
+    head = ["connections", *(f"{name}, requests/s" for name in servers), *(f"{name}, p99 ms" for name in servers)]
+    rows = []
+    for connections in scenario["connections"]:
+        cells = [_cells(result, server, connections) for server in servers.values()]
+        rates = [_number(median(cell["load"]["requests_per_s"] for cell in part)) for part in cells]
+        p99s = [_number(median(cell["load"]["p99_ms"] for cell in part)) for part in cells]
+        batches = [cell["batch_rows"] for cell in cells[0] if cell["batch_rows"] is not None]
+        rows.append([str(connections), *rates, *p99s, _number(median(batches)) if batches else "–"])
+    return _table([*head, "ours, mean rows a batch"], rows)
+
+
+def _ratios(result: Result, scenario: Result) -> str:
+    peers = list(_servers(scenario).items())[1:]
+    quantities: dict[str, Quantity] = {"requests/s": "requests_per_s", "p99": "p99_ms"}
+    rows = []
+    for shown, quantity in quantities.items():
+        for peer, server in peers:
+            for connections in scenario["connections"]:
+                ratio = Comparison(quantity, f"ours {scenario['model']}", server, connections)
+                rows.append([f"{shown}, ours / {peer}", str(connections), *_spread(result, ratio.series)])
+    return _table(["ratio", "connections", "median", "quartiles", "min – max"], rows)
+
+
+def _one_connection(result: Result) -> str:
+    latencies = result["raw"]["latencies"]
+    names = {"direct call": "direct_us", "empty, round trip": "empty_us", "ours, round trip": "ours_us"}
+    rows = [[name, *_shown(spread([latency[key] for latency in latencies]))] for name, key in names.items()]
+    rows.append(["added by the runtime", *_spread(result, LATENCY_SERIES)])
+    table = _table(["one connection, cheap model, one row, µs", "median", "quartiles", "min – max"], rows)
+    return f"**One connection**\n\n{table}"
+
+
+def _start_ups(result: Result) -> str:
+    starts = result["raw"]["starts"]
+    rows = []
+    for model in dict.fromkeys(start["model"] for start in starts):
+        ready = _number(median(start["ready_s"] for start in starts if start["model"] == model))
+        imports = _number(median(start["import_s"] for start in starts if start["model"] == model))
+        rows.append([model, ready, imports, *_spread(result, startup_series(model))])
+    head = ["model", "ready after s", "imports alone s", "ratio, median", "quartiles", "min – max"]
+    return f"**Start-up to ready**\n\n{_table(head, rows)}"
+
+
+def _repeat(result: Result, file_name: str) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return (
+        f"Versions: {versions}.\n\nTo repeat it: `make bench` (two cores, wrk, about eleven minutes; "
+        "`python -m benchmarks.run --quick` for a look), then `python -m benchmarks.report`. Every number and command "
+        f"line is in `benchmarks/results/{file_name}`."
+    )
+
+
+def _servers(scenario: Result) -> dict[str, str]:
+    """Name a scenario's servers as the tables call them and as the result does; ours comes first."""
+    plain = {"plain": f"plain {scenario['model']}"} if scenario["plain"] else {}
+    return {"ours": f"ours {scenario['model']}", "empty": "empty", **plain}
+
+
+def _cells(result: Result, server: str, connections: int) -> list[Result]:
+    cells: list[Result] = result["raw"]["cells"]
+    return [cell for cell in cells if cell["server"] == server and cell["connections"] == connections]
+
+
+def _spread(result: Result, series: str) -> list[str]:
+    """Show a series as median, quartiles and range; dashes where the run has no such series."""
+    if series not in result["series"]:
+        return ["–", "–", "–"]
+    return _shown(spread(result["series"][series]["values"]))
+
+
+def _shown(values: Spread) -> list[str]:
+    quartiles = f"{_number(values.lower_quartile)} – {_number(values.upper_quartile)}"
+    return [_number(values.median), quartiles, f"{_number(values.minimum)} – {_number(values.maximum)}"]
+
+
+def _number(value: float) -> str:
+    """Show a number with the three digits that count."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Render a Markdown table, the first column to the left, the others to the right."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

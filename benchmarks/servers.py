@@ -1,0 +1,182 @@
+"""Servers as processes: how each peer is started, when it is ready, how it ends.
+
+Every server runs in a session of its own, pinned to one core, on a free port, with its output in a file. It is stopped
+by its process id, and so is whatever it leaves behind in its session; nothing is ever looked up by name.
+"""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import wire
+from benchmarks.errors import BenchmarkError
+from benchmarks.models import Model
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_OURS = "{python} -m runtime serve {path}"
+READY_POLL_S = 0.003
+STOP_LIMIT_S = 15.0
+SETTLE_LIMIT_S = 20.0
+# Nothing of the caller's environment reaches a server but these: a stray WORKERS or OMP_NUM_THREADS would be measured.
+KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+STOCK_UVICORN = tuple(f"--host {wire.HOST} --loop uvloop --http httptools --no-access-log --log-level warning".split())
+
+
+@dataclass(frozen=True)
+class Peer:
+    """How to start one server; the word `{port}` in the arguments or the environment stands for its port."""
+
+    name: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Server:
+    """One running, ready server; `ready_after_s` is from just before the process was started to its first 200."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    ready_after_s: float
+
+
+def empty_application() -> Peer:
+    """The ceiling: an ASGI application that does nothing on stock uvicorn."""
+    application = ("benchmarks.peers.empty_app:app", "--lifespan", "off")
+    return Peer("empty", (sys.executable, "-m", "uvicorn", *application, "--port", "{port}", *STOCK_UVICORN))
+
+
+def plain_fastapi(model: Model, endpoint: str) -> Peer:
+    """The classic tutorial service of a model; `endpoint` is `def` or `async`."""
+    application = "benchmarks.peers.plain_fastapi:app"
+    return Peer(
+        f"plain {model.name}",
+        (sys.executable, "-m", "uvicorn", application, "--port", "{port}", *STOCK_UVICORN),
+        {"MODEL_PATH": str(model.file), "PREDICT": endpoint},
+    )
+
+
+def ours(model: Model, command: str = DEFAULT_OURS) -> Peer:
+    """The runtime with a directory that holds one model; words of `command` may be `{python}`, `{path}`, `{port}`."""
+    fills = {"{python}": sys.executable, "{path}": str(model.file.parent)}
+    environment = {"HOST": wire.HOST, "PORT": "{port}", "LOG_LEVEL": "warning"}
+    return Peer(f"ours {model.name}", tuple(fills.get(word, word) for word in shlex.split(command)), environment)
+
+
+def command_line(peer: Peer, core: int, directory: Path) -> str:
+    """Show how a peer is started without paths of this machine: DIR stands for the directory of models."""
+    settings = [f"{name}={value}" for name, value in peer.environment.items()]
+    shown = " ".join([*settings, f"taskset -c {core}", *peer.arguments])
+    return shown.replace(sys.executable, "python").replace(str(directory), "DIR").replace("{port}", "PORT")
+
+
+@contextmanager
+def running(peer: Peer, core: int, directory: Path, ready_limit_s: float = 60.0) -> Iterator[Server]:
+    """Start a peer on a core, yield it when /health/ready answers 200, stop it at the end whatever happens.
+
+    Its output goes to a file in `directory`; BenchmarkError tells the file's last lines when it ends or stays unready.
+    """
+    port = _free_port()
+    environment = clean_environment()
+    environment |= {name: value.replace("{port}", str(port)) for name, value in peer.environment.items()}
+    arguments = ["taskset", "-c", str(core), *(word.replace("{port}", str(port)) for word in peer.arguments)]
+    output = directory / f"{peer.name.replace(' ', '-')}.log"
+    with output.open("wb") as log:
+        started_s = time.perf_counter()
+        process = subprocess.Popen(
+            arguments,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(peer, process, port, started_s + ready_limit_s, output)
+        yield Server(peer.name, port, process, time.perf_counter() - started_s)
+    finally:
+        _stop(process)
+
+
+def settle(servers: Sequence[Server]) -> None:
+    """Wait until no server works any more: what a load run left unanswered would burden the next measurement."""
+    give_up_s = time.monotonic() + SETTLE_LIMIT_S
+    ticks = [_cpu_ticks(server.process.pid) for server in servers]
+    while time.monotonic() < give_up_s:
+        time.sleep(0.1)
+        before, ticks = ticks, [_cpu_ticks(server.process.pid) for server in servers]
+        # One tick is 10 ms of processor time; an idle server's timers stay below it.
+        busy = [server.name for server, old, new in zip(servers, before, ticks, strict=True) if new - old > 1]
+        if not busy:
+            return
+    raise BenchmarkError(f"still busy {SETTLE_LIMIT_S:.0f} s after the load ended: {', '.join(busy)}")
+
+
+def clean_environment() -> dict[str, str]:
+    """Make the environment of a measured process: the KEPT_VARIABLES that are set."""
+    return {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((wire.HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(peer: Peer, process: subprocess.Popen[bytes], port: int, give_up_s: float, output: Path) -> None:
+    while time.perf_counter() < give_up_s:
+        with suppress(OSError):
+            if wire.fetch(port, "/health/ready", timeout_s=1.0).status == 200:
+                return
+        if process.poll() is not None:
+            raise BenchmarkError(f"{peer.name} ended with status {process.returncode}: {_last_lines(output)}")
+        time.sleep(READY_POLL_S)
+    raise BenchmarkError(f"{peer.name} was not ready in time: {_last_lines(output)}")
+
+
+def _last_lines(output: Path, lines: int = 8) -> str:
+    return "\n".join(["", *output.read_text(errors="replace").splitlines()[-lines:]])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server and its session: SIGTERM, then SIGKILL for what is still there after STOP_LIMIT_S."""
+    process.terminate()
+    try:
+        process.wait(STOP_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        print(f"process {process.pid} did not end {STOP_LIMIT_S:.0f} s after SIGTERM and is killed", file=sys.stderr)
+    finally:
+        process.kill()
+        process.wait()
+        for member in _session(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+
+
+def _session(leader: int) -> list[int]:
+    """List the processes of the session that a server leads; while one lives, no other gets its number."""
+    return [pid for pid, fields in _process_fields() if int(fields[3]) == leader]
+
+
+def _cpu_ticks(leader: int) -> int:
+    """Processor time of a server and its children so far, in the kernel's ticks of 10 ms."""
+    return sum(int(fields[11]) + int(fields[12]) for _, fields in _process_fields() if int(fields[3]) == leader)
+
+
+def _process_fields() -> Iterator[tuple[int, list[str]]]:
+    """Yield each process's number and its /proc/PID/stat from the state on: 3 is the session, 11 user, 12 system."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                yield int(entry.name), (entry / "stat").read_text().rpartition(")")[2].split()
