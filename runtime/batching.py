@@ -212,7 +212,8 @@ class Batcher:
             if entry.timer is None:
                 entry.timer = self._loop.call_at(loop_now + entry.deadline - now, self._expire, entry)
         self._backlog.add(batch)
-        if len(self._lanes) < self._lane_count and all(lane.busy_since for lane in self._lanes):
+        idle = sum(not lane.busy_since for lane in self._lanes)
+        if len(self._lanes) < self._lane_count and self._backlog.batches > idle:
             lane = Lane(self._backlog, self._run, self._settle, f"{self._name}-lane-{len(self._lanes)}")
             self._lanes.append(lane)
             lane.start()
@@ -226,7 +227,7 @@ class Batcher:
     def _settle(
         self,
         batch: list[Entry],
-        outcome: "Outputs | Exception | SystemExit",
+        outcome: Outputs | BaseException,
         started: float,
         ended: float,
         cpu_s: float,
@@ -273,9 +274,10 @@ def _too_late(what: str) -> DeadlinePassed:
     return DeadlinePassed(f"the request's time was over; {what}")
 
 
-def _as_fault(error: Exception | SystemExit, name: str) -> RuntimeFault:
+def _as_fault(error: BaseException, name: str) -> RuntimeFault:
     """What the client is told: a named failure as it is, anything else without its text, which may hold anything."""
+    if not isinstance(error, RuntimeFault) or isinstance(error, ModelFailed):
+        log.error("model %r failed", name, exc_info=error)
     if isinstance(error, RuntimeFault):
         return error
-    log.error("model %r failed", name, exc_info=error)
     return ModelFailed(f"the model raised {type(error).__name__} on this input; the server's log says more")

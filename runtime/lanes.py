@@ -38,6 +38,11 @@ class Backlog:
                 self._groups.setdefault(entry.key, deque()).append(entry)
             self._condition.notify()
 
+    @property
+    def batches(self) -> int:
+        """At least so many batches will be made of what waits."""
+        return max(len(self._groups), -(-self.rows // self._batch_rows))
+
     def remove(self, entry: Entry) -> None:
         with self._condition:
             if entry.waiting:
@@ -83,7 +88,7 @@ class Backlog:
             return left
 
 
-Settle = Callable[[list[Entry], "Outputs | Exception | SystemExit", float, float, float], None]
+Settle = Callable[[list[Entry], Outputs | BaseException, float, float, float], None]
 
 
 class Lane(threading.Thread):
@@ -111,7 +116,7 @@ class Lane(threading.Thread):
         started, cpu = time.perf_counter(), time.thread_time()
         try:
             outputs = self._run([entry.tensors for entry in batch], batch[0].outputs)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a batch is settled here: the model may raise anything
+        except BaseException as error:  # noqa: BLE001 - a batch is settled here: the model may raise anything, and no signal does
             if len(batch) == 1:
                 self._settle(batch, error, started, time.perf_counter(), 0.0)
             else:

@@ -169,7 +169,12 @@ class Service:
         settings, series = self._settings, self._metrics
         meter = ModelMeter(series, model.name, model.version, [dialect.name for dialect in DIALECTS])
         turn = TurnBudget(asyncio.get_running_loop())
-        model.start(Limits(settings.max_batch_rows, settings.max_queue_rows), meter, turn, self._budget.lanes)
+        model.start(
+            Limits(settings.max_batch_rows, settings.max_queue_rows),
+            meter,
+            turn,
+            self._budget.lanes if model.backend.reentrant else 1,
+        )
         info = (model.artifact.kind, model.revision, model.backend.facts.get("device", "cpu"))
         series.set(series.model_info, 1.0, model.name, model.version, *info)
         for phase, seconds in model.phases.items():

@@ -23,14 +23,18 @@ class Placement:
 
 
 class Backend(Protocol):
-    """A loaded artifact. `run` may be called from several threads at once."""
+    """A loaded artifact. `run` may be called from several threads at once if it is `reentrant`."""
 
     @property
     def signature(self) -> Signature: ...
 
     @property
     def inline(self) -> bool:
-        """Whether its batches may run on the event loop at all: never on a GPU."""
+        """Whether its batches may run on the event loop at all: never on a GPU, never users' own code."""
+
+    @property
+    def reentrant(self) -> bool:
+        """Whether several lanes may run it at once; nobody promises that of users' own code."""
 
     @property
     def facts(self) -> Mapping[str, str]:

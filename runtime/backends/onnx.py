@@ -128,6 +128,7 @@ class OnnxBackend:
         self._batched, self._fixed = _row_axis(inputs, [node for node in outputs if node.name not in self._maps])
         self._labels: list[object] | None = None
         self.inline = session.get_providers()[0] == CPU
+        self.reentrant = True
         self.signature = self._find_signature(inputs, outputs)
         self.classes = self._find_classes() if self.signature.probability else None
         self.facts: Mapping[str, str] = {

@@ -116,7 +116,7 @@ def _estimators(model: Any) -> Iterator[Any]:
 
 
 class SklearnBackend:
-    """One fitted estimator; `run` is safe in several threads, as scikit-learn's predict is."""
+    """One fitted estimator. scikit-learn's own predict is safe in several threads."""
 
     def __init__(self, model: Any, artifact: Artifact) -> None:
         self._model = model
@@ -131,7 +131,7 @@ class SklearnBackend:
             self._transforms = []
         self._argmax = _class_name(self._final) in _ARGMAX_OF_PROBABILITIES and getattr(self._final, "n_outputs_", 0) == 1
         self._columns = tuple(str(name) for name in getattr(model, "feature_names_in_", ()))
-        self.inline = _is_of_scikit_learn(model)
+        self.inline = self.reentrant = _is_of_scikit_learn(model)
         self.classes = _classes(model)
         self._example: Array = np.zeros((1, 1))
         self.signature = self._find_signature()

@@ -65,3 +65,26 @@ def test_the_budget_is_one_line(serve: Serve, models: Models) -> None:
 
 def _thread_names(server: Server) -> list[str]:
     return [file.read_text().strip() for file in Path(f"/proc/{server.pid}/task").glob("*/comm")]
+
+
+QUOTAS = {
+    "version 2": {"cpu.max": "100000 100000\n"},
+    "version 1": {"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="mounting a quota file takes root")
+@pytest.mark.parametrize("version", QUOTAS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_quota_of_the_cgroup_counts(serve: Serve, models: Models, tmp_path: Path, name: str, version: str) -> None:
+    for file, content in QUOTAS[version].items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(content)
+    # The process sees this folder where the cgroup's files are, as a container does.
+    mount = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /sys/fs/cgroup && exec "$@"', str(tmp_path)]
+    server = serve(models(name), prefix=mount)
+    work(server, name)
+    assert server.threads() <= FEW_THREADS, _thread_names(server)
+    said = budget(server)
+    assert (said["quota"], said["threads"]) == (1.0, 1)
+    assert "quota" in said["from"]
