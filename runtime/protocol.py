@@ -36,7 +36,8 @@ async def reply(cycle: RequestResponseCycle, status: int, headers: Iterable[tupl
     """
     if cycle.flow.write_paused and not cycle.disconnected:
         await cycle.flow.drain()
-    if cycle.disconnected:
+    if cycle.disconnected or cycle.transport.is_closing():
+        cycle.disconnected = True  # `connection_lost` has not come to it yet; so uvicorn asks for no answer any more
         return
     head = [STATUS_LINE[status]]
     for name, value in cycle.default_headers:

@@ -1,6 +1,8 @@
 """Paths, methods, headers and bytes that are no HTTP: each refused in the one form, and a server that goes on."""
 
 import json
+import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -281,6 +283,21 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server) -> None
     for _ in range(20):
         with server.connect() as connection:
             connection.send(whole)
+
+
+def test_clients_that_reset_their_connection_fill_no_log_with_errors(server: Server) -> None:
+    said = len(server.lines)
+    reset_at_once = struct.pack("ii", 1, 0)
+    for attempt in range(60):
+        with server.connect() as connection:
+            connection.send(post_bytes("/predict", GOOD) * 3)
+            if attempt % 3 == 0:
+                connection.socket.shutdown(socket.SHUT_WR)
+            else:
+                connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_at_once)
+    assert_fine(server, GOOD, server.pid)
+    server.wait_metric("ml_requests_in_progress", 0)
+    assert not [line[:300] for line in server.lines[said:] if '"level":"error"' in line or "Traceback" in line]
 
 
 def test_three_hundred_connections_that_say_nothing(server: Server) -> None:
