@@ -102,7 +102,7 @@ class Front:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
-                if self.draining:
+                if self.draining and (b"connection", b"close") not in headers:
                     headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}
             await send(message)

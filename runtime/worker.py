@@ -36,7 +36,9 @@ def run(chosen: Settings) -> int:
     try:
         listener = bind(chosen.host, chosen.port)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        # A name that cannot be resolved has a negative number, which the system's own table does not know.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else str(error.strerror or error).partition(" (while")[0]
         last_words(
             f"cannot listen on {chosen.host}:{chosen.port}: {reason}; "
             "end what holds the port, or choose another with PORT (and HOST)"

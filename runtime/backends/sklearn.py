@@ -219,9 +219,18 @@ def _class_name(model: object) -> str:
 
 def _is_of_scikit_learn(model: Any) -> bool:
     """Whether all code that predicts is scikit-learn's: users' own code never runs on the event loop."""
-    return all(type(estimator).__module__.startswith("sklearn.") for estimator in _estimators(model)) and not any(
-        callable(getattr(estimator, "func", None)) for estimator in _estimators(model)
-    )
+    for estimator in _estimators(model):
+        if not type(estimator).__module__.startswith("sklearn.") or callable(getattr(estimator, "func", None)):
+            return False
+        # Kernels, metrics, tokenizers; a search's scoring is not for predicting.
+        if any(name not in ("scoring", "scorer_") and _is_foreign_code(value) for name, value in vars(estimator).items()):
+            return False
+    return True
+
+
+def _is_foreign_code(value: Any) -> bool:
+    module = getattr(value, "__module__", None) or type(value).__module__
+    return callable(value) and module.partition(".")[0] not in ("sklearn", "numpy", "scipy", "builtins")
 
 
 def _classes(model: Any) -> list[object] | None:
@@ -245,8 +254,8 @@ def _dense(given: Any, name: str) -> Array:
     """One array with rows first, from whatever an estimator returns."""
     if isinstance(given, np.ndarray):
         return given
-    if isinstance(given, list):  # a multi-output classifier gives one array of probabilities an output
-        return _stack(given)
+    if isinstance(given, list) and given and all(isinstance(part, np.ndarray) and part.ndim == 2 for part in given):
+        return _stack(given)  # a multi-output classifier gives one array of probabilities an output
     if hasattr(given, "toarray"):
         if given.shape[0] * given.shape[1] * given.dtype.itemsize > DENSE_LIMIT_BYTES:
             raise ModelFailed(

@@ -12,7 +12,7 @@ import orjson
 
 from runtime.dialects import Call, Dialect, predict_schema, problem
 from runtime.entry import Answer
-from runtime.errors import BadRequest, InputMismatch, did_you_mean, kind_of, plural, quoted
+from runtime.errors import BadRequest, InputMismatch, NotRepresentable, did_you_mean, kind_of, plural, quoted
 from runtime.tensors import Signature, Tensor, TensorSpec, from_nested
 
 FORMS: Final = ("features", "instances", "inputs")
@@ -227,7 +227,10 @@ def encode(call: Call, answer: Answer, signature: Signature) -> bytes:
         document = {_word(name, signature): answer.rows(name)[0] for name in call.outputs}
     else:
         document = {_words(name, signature): answer.rows(name) for name in call.outputs}
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError as error:  # names a type, never a value
+        raise NotRepresentable(f"the model answered with something for which JSON has no form: {error}") from error
 
 
 def _whole(name: str, answer: Answer, signature: Signature) -> Any:

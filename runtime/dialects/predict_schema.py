@@ -17,11 +17,12 @@ def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any
     examples = {"inputs": {"summary": "tensors by name", "value": {"inputs": dict(example)}}}
     if signature.batched and signature.row_multiple == 1:
         rows = [_schema_of_row(signature)]
-        if signature.columns or len(signature.inputs) > 1:
+        if signature.columns:
             rows.insert(0, _schema_of_object(signature))
-        row = rows[0] if len(rows) == 1 else {"anyOf": rows}
         one = _example_row(signature, example)
-        forms += [_form({"features": row}), _form({"instances": {"type": "array", "items": row, "minItems": 1}})]
+        # Rows are all arrays or all objects.
+        lists = [{"type": "array", "items": row, "minItems": 1} for row in rows]
+        forms += [_form({"features": _any_of(rows)}), _form({"instances": _any_of(lists)})]
         examples = {
             "row": {"summary": "one row", "value": {"features": one}},
             "rows": {"summary": "several rows", "value": {"instances": [one, one]}},
@@ -42,6 +43,10 @@ def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any
 
 def _form(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _schema_of_answer() -> dict[str, Any]:
@@ -86,4 +91,5 @@ def _example_row(signature: Signature, example: Mapping[str, Any]) -> Any:
     if len(signature.inputs) == 1:
         row = example[signature.inputs[0].name][0]
         return dict(zip(signature.columns, row, strict=True)) if signature.columns else row
-    return {spec.name: example[spec.name][0] for spec in signature.inputs}
+    rows = {spec.name: example[spec.name][0] for spec in signature.inputs}
+    return {spec.name: rows[spec.name][0] if spec.shape[1:] == (1,) else rows[spec.name] for spec in signature.inputs}

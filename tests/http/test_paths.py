@@ -1,0 +1,324 @@
+"""All that is not a prediction: health, metadata, metrics, documents, and paths that lead nowhere."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.http.application import Application, loaded, made, serving
+from tests.http.test_predict import problem
+from tests.models import FLOWER, Models
+
+# --- health -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+@pytest.mark.parametrize(
+    ("state", "reason", "code"),
+    [("loading", "", 503), ("healthy", "", 200), ("draining", "", 503), ("failed", "the model could not be loaded", 503)],
+)
+def test_ready_says_whether_predictions_are_answered(path: str, state: Any, reason: str, code: int) -> None:
+    async def talk(application: Application) -> None:
+        application.health.become(state, reason)
+        response = await application.client.get(path)
+        assert response.status_code == code
+        assert response.headers["content-type"] == "application/json"
+        body = response.json()
+        assert body["status"] == state
+        assert (body["model"], body["version"]) == ("model", "1")
+        assert body.get("reason", "") == reason
+        head = await application.client.head(path)
+        assert (head.status_code, head.content) == (code, b"")
+        assert (await application.client.get("/health/live")).status_code == 200
+        assert (await application.client.head("/health/live")).status_code == 200
+
+    serving(None, talk)
+
+
+def test_a_stuck_lane_turns_ready_off_but_not_live() -> None:
+    async def talk(application: Application) -> None:
+        application.health.stuck_for = lambda: 301.0
+        response = await application.client.get("/health")
+        assert response.status_code == 503
+        assert "STUCK_AFTER_S" in response.json()["reason"]
+        assert (await application.client.get("/health/live")).json() == {"status": "alive"}
+
+    serving(made(), talk)
+
+
+# --- metadata ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_models(models: Models) -> None:
+    async def talk(application: Application) -> None:
+        listed = (await application.client.get("/models")).json()
+        assert listed == {"models": [{"name": "model", "version": "1", "ready": False}]}
+        assert "still loading" in problem(await application.client.get("/models/model"), 503, "not_ready")
+        application.serve(loaded(models("string_labels")))
+        (one,) = (await application.client.get("/models")).json()["models"]
+        assert one == (await application.client.get("/models/model")).json()
+        assert one["ready"] is True
+        assert one["classes"] == ["setosa", "versicolor", "virginica"]
+        assert one["inputs"] == [{"name": "input", "datatype": "FP64", "shape": [-1, 4]}]
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", one["revision"])
+        assert "no model 'other'" in problem(await application.client.get("/models/other"), 404, "model_not_found")
+
+    serving(None, talk)
+
+
+# --- documents --------------------------------------------------------------------------------------------------------
+
+SHOWN = ["iris", "columns", "transformer", "identity_BYTES", "add_sub", "mixed_columns_onnx", "fixed_batch_4", "no_batch_axis",
+         "scalar", "dynamic_trailing", "missing_values", "all_datatypes"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_every_example_of_the_document_works_when_it_is_sent(name: str, models: Models) -> None:
+    async def talk(application: Application) -> None:
+        document = (await application.client.get("/openapi.json")).json()
+        for path in ("/predict", "/models/{name}/predict", "/models/{name}/versions/{version}/predict"):
+            operation = document["paths"][path]["post"]
+            filled = path
+            for parameter in operation.get("parameters", []):
+                filled = filled.replace(f"{{{parameter['name']}}}", parameter["example"])
+            examples = operation["requestBody"]["content"]["application/json"]["examples"]
+            assert examples
+            for example in examples.values():
+                response = await application.predict(example["value"], filled)
+                assert response.status_code == 200, (example, response.text)
+
+    serving(loaded(models(name)), talk)
+
+
+def _references(part: Any) -> set[str]:
+    if isinstance(part, dict):
+        own = {part["$ref"]} if isinstance(part.get("$ref"), str) else set()
+        return own.union(*(_references(inner) for inner in part.values()))
+    return set().union(*(_references(inner) for inner in part)) if isinstance(part, list) else set()
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_the_document_is_whole(ready: bool, models: Models) -> None:
+    async def talk(application: Application) -> None:
+        response = await application.client.get("/openapi.json")
+        assert response.status_code == 200
+        document = response.json()
+        assert document["openapi"].startswith("3.1")
+        assert {"/predict", "/health", "/health/live", "/health/ready", "/metrics", "/models", "/models/{name}"} <= set(
+            document["paths"]
+        )
+        operations = [operation for path in document["paths"].values() for operation in path.values()]
+        names = [operation["operationId"] for operation in operations]
+        assert len(names) == len(set(names))
+        assert all(operation["responses"] for operation in operations)
+        for reference in _references(document):
+            target: Any = document
+            for key in reference.removeprefix("#/").split("/"):
+                target = target[key]
+        refusals = set(document["paths"]["/predict"]["post"]["responses"])
+        assert {"200", "400", "404", "413", "415", "422", "500", "503", "504"} <= refusals
+        assert ("requestBody" in document["paths"]["/predict"]["post"]) is ready
+        assert "servers" not in document
+        for path, operation in document["paths"].items():
+            for verb in operation.values():
+                placed = {parameter["name"] for parameter in verb.get("parameters", [])}
+                assert placed == set(re.findall(r"{(\w+)}", path))
+
+    serving(loaded(models("iris")) if ready else None, talk)
+
+
+def test_a_refusal_is_what_the_document_says(models: Models) -> None:
+    async def talk(application: Application) -> None:
+        document = (await application.client.get("/openapi.json")).json()
+        schema = document["components"]["schemas"]["Problem"]
+        for refused in (await application.predict({}), await application.client.get("/nothing")):
+            body = refused.json()
+            assert set(schema["required"]) <= set(body) <= set(schema["properties"])
+
+    serving(loaded(models("iris")), talk)
+
+
+@pytest.mark.parametrize("root", ["", "/models/churn"])
+def test_the_page_and_all_that_it_loads_come_from_here(root: str, models: Models) -> None:
+    async def talk(application: Application) -> None:
+        page = await application.client.get(f"{root}/docs")
+        assert page.status_code == 200
+        assert page.headers["content-type"].startswith("text/html")
+        places = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)""", page.text)
+        assert len(places) >= 4
+        for place in places:
+            assert place.startswith(f"{root}/")
+            response = await application.client.get(place)
+            assert response.status_code == 200
+            assert response.content
+        assert "http" not in re.sub(r"http-equiv", "", page.text)
+
+    serving(loaded(models("iris")), talk, root_path=root)
+
+
+def test_a_prefix_that_the_proxy_leaves_in_the_path(models: Models) -> None:
+    async def talk(application: Application) -> None:
+        for prefix in ("/models/churn", ""):
+            for path in ("/predict", "/models/model/predict"):
+                response = await application.predict({"features": FLOWER}, prefix + path)
+                assert response.json()["prediction"] == 0
+            for path in ("/health", "/health/live", "/metrics", "/models", "/docs", "/openapi.json"):
+                assert (await application.client.get(prefix + path)).status_code == 200
+            problem(await application.client.get(f"{prefix}/nothing"), 404, "not_found")
+            problem(await application.client.get(f"{prefix}/predict"), 405, "method_not_allowed")
+            problem(await application.predict({}, f"{prefix}/models/other/predict"), 404, "model_not_found")
+        document = (await application.client.get("/models/churn/openapi.json")).json()
+        assert document["servers"] == [{"url": "/models/churn"}]
+
+    serving(loaded(models("iris")), talk, root_path="/models/churn")
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_metrics_are_prometheus_text(models: Models) -> None:
+    async def talk(application: Application) -> None:
+        for document in ({"features": FLOWER}, {"instances": [FLOWER] * 3}, {}):
+            await application.predict(document)
+        response = await application.client.get("/metrics")
+        assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        of_model = {"model": "model", "version": "1"}
+        assert await application.count("ml_requests_total", code="200", dialect="predict", **of_model) == 2
+        assert await application.count("ml_requests_total", code="422", dialect="predict", **of_model) == 1
+        assert await application.count("ml_rows_total", **of_model) == 4
+        assert await application.count("ml_batch_rows_sum", **of_model) == 4
+        assert await application.count("ml_request_duration_seconds_count", dialect="predict", **of_model) == 3
+        assert await application.count("ml_queue_duration_seconds_count", **of_model) == 2
+        assert await application.count("ml_busy_seconds_total") > 0
+        assert await application.count("ml_requests_in_progress") == 0
+
+    serving(loaded(models("iris")), talk)
+
+
+def test_no_client_can_add_series(models: Models) -> None:
+    async def talk(application: Application) -> None:
+        async def ask(i: int) -> None:
+            await application.client.request(f"METHOD{i}", f"/path/{i}")
+            await application.predict({}, f"/models/m{i}/predict", headers={"x-request-id": f"id-{i}"})
+            await application.predict({f"key{i}": 1}, "/predict")
+            await application.client.post("/predict", content=b"x", headers={"content-type": f"text/{i}"})
+
+        await ask(0)
+        before = await application.series()
+        await asyncio.gather(*(ask(i) for i in range(1, 60)))
+        assert await application.series() == before
+
+    serving(loaded(models("iris")), talk)
+
+
+# --- paths that lead nowhere ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "/predict/", "/health/", "/Predict", "/predict/x", "/models/", "/models/model/", "/models/model/versions/1", "/v2",
+        "//predict", "/docs/", "/docs/static/", "/docs/static/nothing.js", "/docs/static/../../app.py", "/redoc",
+        "/docs/static/%2e%2e/app.py", "/docs/static/..%2f..%2fapp.py", "/docs/static/%2fetc%2fpasswd", "/%00", "/predict%00",
+        "/" + "x" * 10_000, "/models/a%2fb", "/%0d%0aSet-Cookie:%20a=b",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_unknown_paths(path: str, method: str, models: Models) -> None:
+    async def talk(application: Application) -> None:
+        response = await application.client.request(method, path, json={"features": FLOWER})
+        if response.status_code == 405:
+            assert path.startswith("/docs/static/")
+            return
+        text = problem(response, 404, response.json()["code"])
+        assert response.json()["code"] in ("not_found", "model_not_found")
+        assert "GET /docs" in text or "GET /models" in text
+        assert "x" * 100 not in text
+        assert "set-cookie" not in response.headers
+        assert "location" not in response.headers
+
+    serving(loaded(models("iris")), talk)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/predict", {"POST"}),
+        ("PUT", "/predict", {"POST"}),
+        ("DELETE", "/models/model/predict", {"POST"}),
+        ("OPTIONS", "/predict", {"POST"}),
+        ("TRACE", "/predict", {"POST"}),
+        ("HEAD", "/predict", {"POST"}),
+        ("GET", "/models/other/predict", {"POST"}),
+        ("POST", "/health", {"GET"}),
+        ("POST", "/metrics", {"GET"}),
+        ("POST", "/models", {"GET"}),
+        ("DELETE", "/models/model", {"GET"}),
+        ("POST", "/openapi.json", {"GET"}),
+        ("POST", "/docs", {"GET"}),
+        ("POST", "/docs/static/swagger-ui.css", {"GET", "HEAD"}),
+        ("POST", "/docs/static/nothing", {"GET", "HEAD"}),
+        ("ANSI\x1b", "/predict", {"POST"}),
+        ("X" * 5000, "/predict", {"POST"}),
+    ],
+)
+def test_wrong_methods(method: str, path: str, allowed: set[str], models: Models) -> None:
+    async def talk(application: Application) -> None:
+        scope = httpx.Request("GET", "http://test" + path)
+        scope.method = method  # httpx itself refuses none
+        response = await application.client.send(scope)
+        assert {name.strip() for name in response.headers["allow"].split(",")} >= allowed
+        if method == "HEAD":
+            assert response.status_code == 405
+            return
+        text = problem(response, 405, "method_not_allowed")
+        assert "is not allowed here; allowed: " in text
+        assert not text.endswith("allowed: ")
+        assert len(text) < 300
+
+    serving(loaded(models("iris")), talk)
+
+
+def test_an_options_request_opens_nothing_to_other_origins(models: Models) -> None:
+    async def talk(application: Application) -> None:
+        for path in ("/predict", "/health"):
+            response = await application.client.options(path, headers={"Origin": "http://evil"})
+            assert not [name for name in response.headers if name.startswith("access-control")]
+
+    serving(loaded(models("iris")), talk)
+
+
+def test_a_defect_behind_the_front_is_a_problem_too(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(application: Application) -> None:
+        def broken() -> Any:
+            raise RuntimeError("a secret of the server")
+
+        monkeypatch.setattr(application.health, "body", broken)
+        response = await application.client.get("/health")
+        assert "secret" not in problem(response, 500, "internal")
+        assert (await application.predict({"features": FLOWER})).status_code == 200
+
+    serving(loaded(models("iris")), talk)
+
+
+def test_other_kinds_of_connections_are_left_alone(models: Models) -> None:
+    async def talk(application: Application) -> None:
+        async def nothing(*_: object) -> Any:
+            pytest.fail("nothing is to be received or sent")
+
+        for kind in ("websocket", "lifespan"):
+            await application.front({"type": kind, "path": "/predict"}, nothing, nothing)
+
+    serving(loaded(models("iris")), talk)
+
+
+def test_json_is_read_the_same_by_every_reader(models: Models) -> None:
+    async def talk(application: Application) -> None:
+        for path in ("/health", "/models", "/openapi.json"):
+            text = (await application.client.get(path)).text
+            json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+
+    serving(loaded(models("iris")), talk)

@@ -1,0 +1,230 @@
+"""A body is read under its limits, or refused before and while it comes; what it reserved is given back."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from runtime import upload
+from runtime.errors import BodyTimeout, BodyTooLarge, ClientLeft, Overloaded, RuntimeFault
+from runtime.upload import BodyLimits, Upload
+from tests.fakes import on_loop
+
+Message = dict[str, Any]
+LEFT: Message = {"type": "http.disconnect"}
+
+
+def limits(body: int = 1000, json: int = 100, inflight: int = 1000) -> BodyLimits:
+    return BodyLimits(body_bytes=body, json_bytes=json, inflight_bytes=inflight, body_timeout_s=3.0)
+
+
+def pieces(*parts: bytes) -> list[Message]:
+    return [{"type": "http.request", "body": part, "more_body": i < len(parts) - 1} for i, part in enumerate(parts)]
+
+
+class Sender:
+    """The server's side of a body: gives its messages one by one, then stalls."""
+
+    def __init__(self, messages: Iterable[Message]) -> None:
+        self.left = list(messages)
+        self.asked = 0
+
+    async def __call__(self) -> Message:
+        self.asked += 1
+        if not self.left:
+            await asyncio.Event().wait()
+        return self.left.pop(0)
+
+
+class Connection:
+    body_late = False
+
+
+def of(
+    limit: BodyLimits, *messages: Message, length: int | None = None, connection: Connection | None = None
+) -> tuple[Upload, Sender]:
+    sender = Sender(messages)
+    headers = {} if length is None else {b"content-length": str(length).encode()}
+    return Upload(limit, sender, headers, connection), sender  # type: ignore[arg-type]
+
+
+async def refused(upload: Upload, kind: type[RuntimeFault]) -> str:
+    with pytest.raises(kind) as caught:
+        await upload.read()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize(
+    "parts",
+    [[b""], [b"abc"], [b"abc", b"def"], [b"", b"abc", b""], [b"x"] * 100, [b"y" * 100]],
+    ids=lambda parts: str(len(parts)),
+)
+def test_a_body_is_what_came(parts: list[bytes], declared: bool) -> None:
+    async def work() -> None:
+        limit = limits()
+        body = b"".join(parts)
+        one, sender = of(limit, *pieces(*parts), length=len(body) if declared else None)
+        assert await one.read() == body
+        assert one.complete
+        assert sender.left == []
+        assert limit.inflight == len(body)
+        one.release()
+        one.release()
+        assert limit.inflight == 0
+
+    on_loop(work)
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
+    async def work() -> None:
+        limit = limits()
+        one, sender = of(limit, *pieces(b"x" * 101), length=101)
+        assert "over 100 bytes (MAX_JSON_BYTES)" in await refused(one, BodyTooLarge)
+        assert sender.asked == 0
+        assert not one.complete
+        assert limit.inflight == 0
+
+    on_loop(work)
+
+
+@pytest.mark.parametrize("length", [2**63, 10**30])
+def test_an_absurd_length(length: int) -> None:
+    async def work() -> None:
+        one, _ = of(limits(), length=length)
+        await refused(one, BodyTooLarge)
+
+    on_loop(work)
+
+
+def test_a_body_of_unknown_length_is_cut_at_the_limit() -> None:
+    async def work() -> None:
+        limit = limits()
+        one, sender = of(limit, *pieces(*[b"x" * 30] * 50))
+        await refused(one, BodyTooLarge)
+        assert sender.asked == 4
+        assert not one.complete
+        one.release()
+        assert limit.inflight == 0
+
+    on_loop(work)
+
+
+def test_more_than_was_declared_is_counted_all_the_same() -> None:
+    async def work() -> None:
+        limit = limits()
+        one, _ = of(limit, *pieces(b"x" * 60, b"x" * 60), length=60)
+        await refused(one, BodyTooLarge)
+        one.release()
+        assert limit.inflight == 0
+
+    on_loop(work)
+
+
+@pytest.mark.parametrize(("body", "json", "variable"), [(100, 1000, "MAX_BODY_BYTES"), (1000, 100, "MAX_JSON_BYTES")])
+def test_the_smaller_limit_counts_and_is_named(body: int, json: int, variable: str) -> None:
+    async def work() -> None:
+        one, _ = of(limits(body, json), *pieces(b"x" * 101))
+        assert variable in await refused(one, BodyTooLarge)
+        fits, _ = of(limits(body, json), *pieces(b"x" * 100))
+        assert len(await fits.read()) == 100
+
+    on_loop(work)
+
+
+def test_all_bodies_together() -> None:
+    async def work() -> None:
+        limit = limits(inflight=150)
+        first, _ = of(limit, *pieces(b"x" * 100), length=100)
+        await first.read()
+        second, sender = of(limit, *pieces(b"x" * 51), length=51)
+        assert "MAX_INFLIGHT_BYTES" in await refused(second, Overloaded)
+        assert sender.asked == 0
+        second.release()
+        third, _ = of(limit, *pieces(b"x" * 30, b"x" * 30))
+        assert "MAX_INFLIGHT_BYTES" in await refused(third, Overloaded)
+        third.release()
+        assert limit.inflight == 100
+        first.release()
+        again, _ = of(limit, *pieces(b"x" * 51), length=51)
+        assert len(await again.read()) == 51
+        again.release()
+        assert limit.inflight == 0
+
+    on_loop(work)
+
+
+@pytest.mark.parametrize("before", [[], pieces(b"abc", b"")[:1]])
+def test_a_client_that_leaves(before: list[Message]) -> None:
+    async def work() -> None:
+        limit = limits()
+        one, _ = of(limit, *before, LEFT, length=50)
+        await refused(one, ClientLeft)
+        assert one.complete  # nothing is left to read
+        one.release()
+        assert limit.inflight == 0
+
+    on_loop(work)
+
+
+def test_a_body_that_comes_too_slowly() -> None:
+    async def work() -> None:
+        connection = Connection()
+        parts = pieces(b"abc", b"def", b"")
+        one, sender = of(limits(), *parts[:2], length=50, connection=connection)
+        receive = sender.__call__
+
+        async def late() -> Message:
+            connection.body_late = sender.asked == 1
+            return await receive()
+
+        one._receive = late
+        text = await refused(one, BodyTimeout)
+        assert "6 bytes of the body arrived within 3 s (BODY_TIMEOUT_S)" in text
+        assert not one.complete
+
+    on_loop(work)
+
+
+def test_a_body_that_is_whole_is_never_too_late() -> None:
+    async def work() -> None:
+        connection = Connection()
+        connection.body_late = True
+        one, _ = of(limits(), *pieces(b"abc", b"def"), connection=connection)
+        connection.body_late = False
+        assert await one.read() == b"abcdef"
+
+    on_loop(work)
+
+
+def test_what_is_left_of_a_refused_body_is_thrown_away() -> None:
+    async def work() -> None:
+        one, sender = of(limits(), *pieces(*[b"x" * 30] * 50))
+        await refused(one, BodyTooLarge)
+        await one.discard()
+        assert sender.left == []
+
+    on_loop(work)
+
+
+def test_a_client_that_leaves_while_its_body_is_thrown_away() -> None:
+    async def work() -> None:
+        one, sender = of(limits(), *pieces(b"x" * 30, b"")[:1], LEFT, length=101)
+        await refused(one, BodyTooLarge)
+        await one.discard()
+        assert sender.left == []
+
+    on_loop(work)
+
+
+def test_throwing_away_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "LINGER_S", 0.02)
+
+    async def work() -> None:
+        one, sender = of(limits(), length=101)
+        await refused(one, BodyTooLarge)
+        await one.discard()
+        assert sender.asked == 1
+
+    on_loop(work)
