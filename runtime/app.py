@@ -132,6 +132,7 @@ def _add_health(app: FastAPI, health: Health) -> None:
 
 
 def _add_metadata(app: FastAPI, repository: Repository, series: Metrics) -> None:
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", tags=["metrics"])
     async def prometheus() -> Response:
         """Prometheus text."""
@@ -162,6 +163,7 @@ def _add_documents(app: FastAPI, repository: Repository) -> None:
             made["servers"] = [{"url": prefix}]
         return JSONResponse(made)
 
+    @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         # All from here: a cluster has no internet, and no page of ours calls another host.

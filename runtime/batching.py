@@ -15,7 +15,7 @@ from typing import Protocol
 
 from runtime.cost import TURN_S, CostModel
 from runtime.entry import Answer, Entry
-from runtime.errors import DeadlinePassed, Draining, ModelFailed, Overloaded, RuntimeFault, plural
+from runtime.errors import BodyTooLarge, DeadlinePassed, Draining, ModelFailed, Overloaded, RuntimeFault, plural
 from runtime.lanes import Backlog, Lane, RunBatch
 from runtime.tensors import Outputs
 
@@ -94,11 +94,16 @@ class Batcher:
     # --- in -----------------------------------------------------------------------------------------------------------
 
     def submit(self, entry: Entry) -> asyncio.Future[Answer]:
-        """Queue an entry. Raises Overloaded if the queue is full, Draining if the model is closed."""
+        """Queue an entry. Raises BodyTooLarge, Overloaded if the queue is full, Draining if it is closed."""
         if self._closed:
             raise Draining("the server is stopping; send the request again, to another replica")
+        if entry.rows > self._limits.queue_rows:
+            raise BodyTooLarge(
+                f"the request has {plural(entry.rows, 'row')}, more than may wait at once (MAX_QUEUE_ROWS, "
+                f"{self._limits.queue_rows}); send it in pieces"
+            )
         waiting = self._arrived_rows + self._backlog.rows
-        if waiting and waiting + entry.rows > self._limits.queue_rows:
+        if waiting + entry.rows > self._limits.queue_rows:
             raise Overloaded(
                 f"the queue of model {self._name!r} is full: {plural(waiting, 'row')} wait, and {entry.rows} more would "
                 f"pass MAX_QUEUE_ROWS, which is {self._limits.queue_rows}; try again later"
@@ -135,10 +140,6 @@ class Batcher:
         """Seconds that the slowest batch now in a lane has been running, 0 if none is."""
         now = time.perf_counter()
         return max((now - lane.busy_since for lane in self._lanes if lane.busy_since), default=0.0)
-
-    def busy_s(self) -> float:
-        """Seconds that lanes have been running batches."""
-        return sum(lane.busy_s for lane in self._lanes)
 
     def close(self) -> None:
         """Take no more entries and end the lanes after what they run now; fails what still waits."""
@@ -214,9 +215,19 @@ class Batcher:
         self._backlog.add(batch)
         idle = sum(not lane.busy_since for lane in self._lanes)
         if len(self._lanes) < self._lane_count and self._backlog.batches > idle:
-            lane = Lane(self._backlog, self._run, self._settle, f"{self._name}-lane-{len(self._lanes)}")
-            self._lanes.append(lane)
+            self._start_lane(batch)
+
+    def _start_lane(self, batch: list[Entry]) -> None:
+        lane = Lane(self._backlog, self._run, self._settle, f"{self._name}-lane-{len(self._lanes)}")
+        try:
             lane.start()
+        except RuntimeError as error:  # the system gives no more threads
+            log.error("no lane can be started: %s", error)
+            if not self._lanes:
+                for entry in batch:
+                    self.give_up(entry, Overloaded("the server can start no thread to run the model; try again later"))
+        else:
+            self._lanes.append(lane)
 
     def _expire(self, entry: Entry) -> None:
         entry.timer = None
@@ -276,8 +287,8 @@ def _too_late(what: str) -> DeadlinePassed:
 
 def _as_fault(error: BaseException, name: str) -> RuntimeFault:
     """What the client is told: a named failure as it is, anything else without its text, which may hold anything."""
-    if not isinstance(error, RuntimeFault) or isinstance(error, ModelFailed):
-        log.error("model %r failed", name, exc_info=error)
     if isinstance(error, RuntimeFault):
         return error
-    return ModelFailed(f"the model raised {type(error).__name__} on this input; the server's log says more")
+    fault = ModelFailed(f"model {name!r} raised {type(error).__name__} on this input; the server's log says more")
+    fault.__cause__ = error  # logged where the request's id is known
+    return fault

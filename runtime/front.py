@@ -95,12 +95,15 @@ class Front:
                 await self._framework(scope, receive, send)
 
     async def _framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
         request_id = self._request_id(dict(scope["headers"]))
         scope["root_path"] = self._root_path
         scope[REQUEST_ID] = request_id
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if self._access:
+                    _log_access(scope, message["status"], time.perf_counter() - started, request_id)
                 headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
                 if self.draining and (b"connection", b"close") not in headers:
                     headers.append((b"connection", b"close"))
@@ -132,9 +135,9 @@ class Front:
             status = 200
         except RuntimeFault as fault:
             status, headers, content = self._refuse(fault, dialect, scope, request)
-        except Exception:  # the HTTP edge: a defect of ours costs one request, not the process
-            log.exception("a request failed")
+        except Exception as error:  # noqa: BLE001 - the HTTP edge: a defect of ours costs one request, not the process
             internal = ModelFailed("an internal error; the server's log says more")
+            internal.__cause__ = error
             status, headers, content = self._refuse(internal, dialect, scope, request)
         finally:
             upload.release()
@@ -144,16 +147,17 @@ class Front:
             target.meter.request_done(dialect.name, status, seconds)
         else:
             self._metrics.add(self._metrics.requests, "", "", dialect.name, str(status))
-        if REQUEST_ID not in scope:  # else the framework's way adds it
-            headers.append((b"x-request-id", self._request_id(request)))
-        if self._access:
-            self._log_access(scope, status, seconds, headers)
+        if REQUEST_ID not in scope:  # else the framework's way adds it, and logs
+            request_id = self._request_id(request)
+            headers.append((b"x-request-id", request_id))
+            if self._access:
+                _log_access(scope, status, seconds, request_id)
         headers.append((b"content-length", b"%d" % len(content)))
-        if self.draining or not upload.complete:
-            headers.append((b"connection", b"close"))
         if upload.complete and CYCLE in scope and REQUEST_ID not in scope:
-            await reply(scope[CYCLE], status, headers, content)
+            await reply(scope[CYCLE], status, headers, content, close=self.draining)
         else:
+            if self.draining or not upload.complete:
+                headers.append((b"connection", b"close"))
             await _send(send, status, headers, content, upload)
 
     async def _answer(
@@ -199,6 +203,9 @@ class Front:
             headers.append((b"retry-after", RETRY_AFTER))
         if status in _REJECTED:
             self._metrics.add(self._metrics.rejected, fault.code)
+        if status == 500:
+            facts = {"request_id": request_id.decode(), "code": fault.code, "path": scope["path"]}
+            log.error("%s", fault, exc_info=fault.__cause__, extra={"facts": facts})
         return status, headers, content
 
     def _request_id(self, request: dict[bytes, bytes]) -> bytes:
@@ -209,15 +216,16 @@ class Front:
         made = request[b"x-request-id"] = self._id_prefix + b"%x" % next(self._ids)
         return made
 
-    def _log_access(self, scope: Scope, status: int, seconds: float, headers: Headers) -> None:
-        facts = {
-            "method": scope["method"],
-            "path": scope["path"],
-            "status": status,
-            "seconds": round(seconds, 6),
-            "request_id": dict(headers).get(b"x-request-id", b"").decode(),
-        }
-        access_log.info("request", extra={"facts": facts})
+
+def _log_access(scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
+    facts = {
+        "method": scope["method"],
+        "path": scope["path"],
+        "status": status,
+        "seconds": round(seconds, 6),
+        "request_id": request_id.decode(),
+    }
+    access_log.info("request", extra={"facts": facts})
 
 
 async def _send(send: Send, status: int, headers: Headers, content: bytes, upload: Upload) -> None:

@@ -54,13 +54,13 @@ class Backlog:
                     del self._groups[entry.key]
 
     def take(self) -> list[Entry] | None:
-        """Wait for work, then take a batch: the oldest entry and those of its key that fit beside it. None at the end."""
+        """Wait for work, then take a batch: of the key whose turn it is, the oldest that fit together. None at the end."""
         with self._condition:
             while not self._groups:
                 if self._closed:
                     return None
                 self._condition.wait()
-            key, group = min(self._groups.items(), key=lambda item: item[1][0].queued_at)
+            key, group = next(iter(self._groups.items()))
             batch: list[Entry] = []
             rows = 0
             while group and (not batch or rows + group[0].rows <= self._batch_rows):
@@ -69,8 +69,9 @@ class Backlog:
                 rows += entry.rows
                 batch.append(entry)
             self.rows -= rows
-            if not group:
-                del self._groups[key]
+            del self._groups[key]
+            if group:
+                self._groups[key] = group  # to the end: keys take turns
             if self._groups:
                 self._condition.notify()
             return batch
@@ -100,13 +101,11 @@ class Lane(threading.Thread):
         self._run = run
         self._settle = settle
         self.busy_since = 0.0
-        self.busy_s = 0.0
 
     def run(self) -> None:
         while (batch := self._backlog.take()) is not None:
             self.busy_since = time.perf_counter()
             self._run_batch(batch)
-            self.busy_s += time.perf_counter() - self.busy_since
             self.busy_since = 0.0
 
     def _run_batch(self, batch: list[Entry]) -> None:

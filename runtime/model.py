@@ -16,6 +16,7 @@ from runtime.backends import Backend, Placement, open_backend
 from runtime.batching import Batcher, BatchMeter, Limits, TurnBudget
 from runtime.cost import CostModel
 from runtime.errors import BadArtifact, RuntimeFault
+from runtime.row_check import keeps_rows_apart
 from runtime.tensors import Array, Outputs, Tensor, check_rows_out, concat
 
 log = logging.getLogger(__name__)
@@ -23,15 +24,19 @@ log = logging.getLogger(__name__)
 # Warm-up measures batches of growing size until one takes longer than this.
 _WARM_UP_STEP_S = 0.05
 
-# How far a row's answer in a batch may lie from its answer alone before the model counts as one that mixes its rows.
-_SAME_ROW_TOLERANCE = {2: 1e-2, 4: 1e-3, 8: 1e-6}
-
 
 class Model:
     """One version that can answer; `batcher` is there after `start`."""
 
     def __init__(
-        self, name: str, version: str, artifact: Artifact, revision: str, backend: Backend, phases: Mapping[str, float]
+        self,
+        name: str,
+        version: str,
+        artifact: Artifact,
+        revision: str,
+        backend: Backend,
+        phases: Mapping[str, float],
+        max_batch_rows: int = 256,
     ) -> None:
         self.name = name
         self.version = version
@@ -41,6 +46,8 @@ class Model:
         self.signature = backend.signature
         self.phases = dict(phases)
         self.batched = backend.signature.batched
+        # Rows of one call, a multiple of what the model was exported for.
+        self._most_rows = max(1, max_batch_rows // backend.signature.row_multiple) * backend.signature.row_multiple
         self.cost: CostModel | None = None
         # One row's inputs as plain values, for the documents.
         self.example = {name: array.tolist() for name, array in backend.example(backend.signature.row_multiple).items()}
@@ -56,7 +63,7 @@ class Model:
         read = time.perf_counter()
         backend = open_backend(artifact, placement)
         loaded = time.perf_counter()
-        model = cls(name, version, artifact, revision, backend, {"read": read - begun, "load": loaded - read})
+        model = cls(name, version, artifact, revision, backend, {"read": read - begun, "load": loaded - read}, max_batch_rows)
         model.warm_up(max_batch_rows)
         model.phases["warm_up"] = time.perf_counter() - loaded
         return model
@@ -66,19 +73,23 @@ class Model:
         try:
             waits = self._measure(max_batch_rows)
         except RuntimeFault as error:
-            raise BadArtifact(f"{self.artifact.path.name} was loaded, but fails at warm-up: {error}") from error
+            cause = f" ({_one_line(error.__cause__)})" if error.__cause__ else ""
+            raise BadArtifact(f"{self.artifact.path.name} was loaded, but fails at warm-up: {error}{cause}") from error
         except Exception as error:  # the model's own code may raise anything
-            reason = " ".join(str(error).split())[:300]
             raise BadArtifact(
-                f"{self.artifact.path.name} was loaded, but fails at warm-up ({type(error).__name__}: {reason})"
+                f"{self.artifact.path.name} was loaded, but fails at warm-up ({type(error).__name__}: {_one_line(error)})"
             ) from error
-        if self.batched and not self._keeps_rows_apart():
+        outputs = self.signature.default_outputs
+        example = self.backend.example(self.signature.row_multiple)
+        if self.batched and not keeps_rows_apart(lambda rows: self.run(rows, outputs).arrays, example):
             self.batched = False
             log.warning(
                 "model %r answers a row differently when others are beside it, so its requests never share a batch",
                 self.name,
             )
-        if not self.backend.inline or waits:
+        # A batch's cost can only be predicted from its rows if all rows are of one size.
+        one_size = self.signature.static and all(spec.datatype != "BYTES" for spec in self.signature.inputs)
+        if not self.backend.inline or waits or not one_size:
             self.cost = None
 
     def _measure(self, max_batch_rows: int) -> bool:
@@ -116,19 +127,6 @@ class Model:
                 break
         return best
 
-    def _keeps_rows_apart(self) -> bool:
-        """Whether a row's answer is the same alone and beside others: what batching rests on."""
-        step = self.signature.row_multiple
-        one = self.backend.example(step)
-        others = {name: _other_rows(array) for name, array in one.items()}
-        try:
-            alone = self.backend.run(one, self.signature.default_outputs)
-            together = self.run([one, others], self.signature.default_outputs).arrays
-        except Exception as error:  # noqa: BLE001 - the changed rows may be outside what the model takes
-            log.debug("the row check does not apply: %s", error)
-            return True
-        return all(_same(alone[name], together[name][:step]) for name in alone)
-
     def run(self, parts: Sequence[Mapping[str, Tensor]], outputs: tuple[str, ...]) -> Outputs:
         """Run rows of several requests as one call. Raises ModelFailed, or whatever the model raises; any thread."""
         name = self._only_input
@@ -136,10 +134,22 @@ class Model:
             inputs = {name: concat([part[name] for part in parts], self._dtypes[name])}
         else:
             inputs = {name: concat([part[name] for part in parts], dtype) for name, dtype in self._dtypes.items()}
+        if not self.signature.batched:
+            return Outputs(self.backend.run(inputs, outputs))
+        rows = len(next(iter(inputs.values())))
+        if rows <= self._most_rows or not self.batched:
+            return Outputs(self._run_rows(inputs, outputs))
+        # One large request: in pieces, so that it takes no more memory than a batch.
+        pieces = [
+            self._run_rows({name: array[at : at + self._most_rows] for name, array in inputs.items()}, outputs)
+            for at in range(0, rows, self._most_rows)
+        ]
+        return Outputs({name: np.concatenate([piece[name] for piece in pieces]) for name in outputs})
+
+    def _run_rows(self, inputs: Mapping[str, Array], outputs: tuple[str, ...]) -> Mapping[str, Array]:
         arrays = self.backend.run(inputs, outputs)
-        if self.signature.batched:
-            check_rows_out(arrays, len(next(iter(inputs.values()))))
-        return Outputs(arrays)
+        check_rows_out(arrays, len(next(iter(inputs.values()))))
+        return arrays
 
     def start(self, limits: Limits, meter: BatchMeter, turn: TurnBudget, lanes: int) -> None:
         """Make the batcher; on the event loop."""
@@ -154,18 +164,8 @@ class Model:
         self.batcher.close()
 
 
-def _other_rows(array: Array) -> Array:
-    """Rows of the same form with other values."""
-    if array.dtype == np.object_:
-        return array
-    return array if array.dtype == np.bool_ else array + np.ones((), dtype=array.dtype)
-
-
-def _same(alone: Array, together: Array) -> bool:
-    if alone.shape != together.shape or alone.dtype.kind != "f":
-        return alone.shape == together.shape and bool(np.array_equal(alone, together))
-    tolerance = _SAME_ROW_TOLERANCE.get(alone.dtype.itemsize, 1e-6)
-    return bool(np.allclose(alone, together, rtol=tolerance, atol=tolerance, equal_nan=True))
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def describe(model: Model) -> dict[str, Any]:

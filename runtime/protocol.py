@@ -9,6 +9,8 @@ and tests/server holds each behaviour against the real process.
 from collections.abc import Iterable
 from typing import Any, Final
 
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from runtime.batching import Batcher
@@ -27,8 +29,12 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 
 SWEEP_S: Final = 0.5
 
+_FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
 
-async def reply(cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], content: bytes) -> None:
+
+async def reply(
+    cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], content: bytes, *, close: bool
+) -> None:
     """Send a whole answer in one write: what two calls of `cycle.send` do, without looking at each header twice.
 
     The headers are the server's own, so none can break the head. Measured with 64 connections and the cheap model, uvicorn's
@@ -44,13 +50,8 @@ async def reply(cycle: RequestResponseCycle, status: int, headers: Iterable[tupl
         head += (name, b": ", value, b"\r\n")
     for name, value in headers:
         head += (name, b": ", value, b"\r\n")
-        if name == b"connection":
-            cycle.keep_alive = False
-    if cycle.keep_alive or b"connection" in head:
-        head.append(b"\r\n")
-    else:
-        head.append(b"connection: close\r\n\r\n")
-    head.append(content)
+    cycle.keep_alive = cycle.keep_alive and not close
+    head += (b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", content)
     cycle.response_started = True
     cycle.transport.write(b"".join(head))
     cycle.response_complete = True
@@ -71,8 +72,14 @@ class Protocol(HttpToolsProtocol):
     # Since when the body of a request is arriving, and whether it took too long.
     body_since = 0.0
     body_late = False
+    # A request asked for another protocol, and its framing is being told to a new parser.
+    upgrading = False
+    replaying = False
     # What a body that arrives in pieces brought beside its content: chunk sizes, extensions, trailers.
     overhead_bytes = 0
+    # What of an answer the client has not taken yet, and since when that has not become less.
+    unread_bytes = 0
+    unread_since = 0.0
     # What the request under way waits for in a queue, so that it can be dropped when the client is gone.
     awaited: tuple[Batcher, Entry] | None = None
 
@@ -93,36 +100,84 @@ class Protocol(HttpToolsProtocol):
             self.header_bytes += len(data)
         elif self.body_since:
             self.overhead_bytes += len(data)
-        super().data_received(data)
+        self._parse(data)
         # A body that arrived together with the headers ended their phase, so only headers are counted here.
         if self.headers_since and self.header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self._refuse(431, "headers_too_large", f"the request's headers are over {MAX_HEADER_BYTES:,} bytes")
         elif self.body_since and self.overhead_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self._refuse(431, "headers_too_large", "the body comes with far more framing or trailers than content")
 
+    def _parse(self, data: bytes) -> None:
+        """uvicorn's `data_received`, but for the answer to `Upgrade`, which is to go on as if it had not been asked for."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read on behind the headers of a request that asks for another protocol (Java's client asks for h2c by default).
+
+        The parser takes what follows for that protocol, so the body would be lost, or read as the next request. A new parser
+        gets a head with the same framing, whose events are not told, and then the rest.
+        """
+        framing = [name + b": " + value for name, value in self.headers if name in _FRAMING]
+        head = b"\r\n".join([b"POST / HTTP/1.1", *framing, b"", b""])
+        self.parser = httptools.HttpRequestParser(self)
+        self.upgrading, self.replaying = False, True
+        try:
+            self.parser.feed_data(head)
+        finally:
+            self.replaying = False
+        if rest:
+            self._parse(rest)
+
+    def on_url(self, url: bytes) -> None:
+        if not self.replaying:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.replaying:
+            super().on_header(name, value)
+
     def on_message_begin(self) -> None:
+        if self.replaying:
+            return
         super().on_message_begin()
         self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
         self.idle_since = 0.0
         self.headers_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
+        if self.replaying:
+            return
+        self.upgrading = self.parser.should_upgrade()
+        super().on_headers_complete()  # raises for an address that cannot be read, and then these are still the headers
         self.body_since = self.headers_since
         self.body_late = False
         self.overhead_bytes = 0
         self.headers_since = 0.0
         self.header_bytes = 0
-        super().on_headers_complete()
         self.scope[CYCLE] = self.cycle  # type: ignore[typeddict-unknown-key]
 
     def on_body(self, body: bytes) -> None:
         # A chunk of one byte comes with five of framing.
         self.overhead_bytes -= 8 * len(body)
-        super().on_body(body)
+        if self.cycle.response_complete:
+            return
+        self.cycle.body += body
+        if len(self.cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
+        if self.upgrading:
+            return  # its body is still to come
         self.body_since = 0.0
-        super().on_message_complete()
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         # As in uvicorn, but for its keep-alive timer: `sweep` does that.
@@ -157,10 +212,20 @@ class Protocol(HttpToolsProtocol):
         elif self.body_since and now - self.body_since > body_timeout_s:
             self.body_late = True
             self.cycle.message_event.set()  # wakes `receive`; whoever reads the body looks at `body_late`
+        self._sweep_unread(now, body_timeout_s)
+
+    def _sweep_unread(self, now: float, timeout_s: float) -> None:
+        """Cut a client that takes nothing of its answer any more: the answer would stay in the memory for ever."""
+        unread = self.transport.get_write_buffer_size()
+        if unread == 0 or unread < self.unread_bytes or not self.unread_since:
+            self.unread_since = now if unread else 0.0
+        elif now - self.unread_since > timeout_s:
+            self.transport.abort()
+        self.unread_bytes = unread
 
     def close_if_idle(self) -> None:
-        """Close this connection unless a request is under way."""
-        if self.cycle is None or self.cycle.response_complete:
+        """Close this connection unless a request is under way or arriving."""
+        if (self.cycle is None or self.cycle.response_complete) and not (self.headers_since and self.header_bytes):
             self.transport.close()
 
     def _refuse(self, status: int, code: str, detail: str) -> None:

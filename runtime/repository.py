@@ -14,7 +14,6 @@ class Repository:
         self.name = name
         self.version = version
         self.model: Model | None = None
-        self.failure: str | None = None
 
     def put(self, model: Model) -> None:
         """Serve this model from now on."""
@@ -27,7 +26,5 @@ class Repository:
         if version is not None and version != self.version:
             raise ModelNotFound(f"model {self.name!r} has no version {quoted(version)} here; it has {self.version!r}")
         if self.model is None:
-            if self.failure is not None:
-                raise NotReady(f"model {self.name!r} could not be loaded; the server's log says why")
             raise NotReady(f"model {self.name!r} is still loading; GET /health/ready turns 200 when it answers")
         return self.model

@@ -37,6 +37,12 @@ DATATYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "BYTES": np.dtype(np.object_),
 }
 
+# Values of one output in one answer: writing more as JSON would stall all other requests for longer than reading the
+# largest body does.
+MAX_ANSWER_VALUES: Final = 1_000_000
+# Up to so many values a batch's output becomes Python values as a whole, once for all its requests.
+_SHARED_VALUES: Final = 65_536
+
 _NUMBERS = frozenset({int, float})
 _LEAVES: Final[Mapping[str, tuple[frozenset[type], str]]] = {
     "b": (frozenset({bool}), "true or false"),
@@ -218,6 +224,10 @@ def from_nested(spec: TensorSpec, values: object, where: str, columns: Sequence[
             if columns and axis == 1:
                 note = f" ({', '.join(columns[:12])}{', ...' if len(columns) > 12 else ''})"
             raise InputMismatch(f"{place} has {plural(lengths[at], 'value')}, expected {want}{note}")
+        if want == 0 and spec.shape[axis] != 0 and shape[0]:
+            raise InputMismatch(
+                f"{_position(where, 0, shape, (), row=row)} is empty; {where} takes {_shape_in_words(spec, row=row)}"
+            )
         shape.append(want)
         level = list(chain.from_iterable(level))
     return _leaves(spec, level, shape, where, columns, row=row).reshape(shape)
@@ -297,6 +307,9 @@ class Outputs:
         lists = self._lists.get(name)
         if lists is None:
             array = self.arrays[name]
+            if array.size > _SHARED_VALUES:
+                own: list[Any] = self._own_rows(name, array[start:stop])
+                return own
             lists = self._lists[name] = array.tolist()
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 # Rare, so looked at again by each request of the batch: only a request's own rows may fail it.
@@ -308,7 +321,14 @@ class Outputs:
 
     def whole(self, name: str) -> Any:
         """An output of a model without a row axis as Python values; raises NotRepresentable for an infinity."""
-        array = self.arrays[name]
+        return self._own_rows(name, self.arrays[name])
+
+    def _own_rows(self, name: str, array: Array) -> Any:
+        if array.size > MAX_ANSWER_VALUES:
+            raise NotRepresentable(
+                f"the answer holds {array.size:,} values in the output {name!r}, more than the {MAX_ANSWER_VALUES:,} "
+                "that are written as JSON; send fewer rows in one request"
+            )
         if array.dtype.kind == "f" and np.isinf(array).any():
             raise NotRepresentable(_INFINITY.format(name=name))
         return array.tolist()

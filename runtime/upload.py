@@ -47,8 +47,10 @@ class Upload:
 
     async def read(self) -> bytes | bytearray:
         """The body. Raises BodyTooLarge (before reading, if the length is declared), Overloaded, BodyTimeout, ClientLeft."""
-        if self._declared:
-            self._reserve(self._declared)
+        if self._declared > self._limits.largest:
+            raise self._too_large()
+        # Refused before it is read, but reserved only as it arrives: a length that is declared costs its client nothing.
+        self._check_room(self._declared)
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             self.complete = True
@@ -91,12 +93,20 @@ class Upload:
     def _reserve(self, size: int) -> None:
         limits = self._limits
         if size > limits.largest:
-            raise BodyTooLarge(f"the body is over {limits.largest:,} bytes ({limits.variable}); send fewer rows in one request")
+            raise self._too_large()
         more = size - self._reserved
+        self._check_room(more)
+        limits.inflight += more
+        self._reserved = size
+
+    def _too_large(self) -> BodyTooLarge:
+        limits = self._limits
+        return BodyTooLarge(f"the body is over {limits.largest:,} bytes ({limits.variable}); send fewer rows in one request")
+
+    def _check_room(self, more: int) -> None:
+        limits = self._limits
         if limits.inflight + more > limits.inflight_bytes:
             raise Overloaded(
                 f"the bodies of all requests under way would pass {limits.inflight_bytes:,} bytes "
                 "(MAX_INFLIGHT_BYTES); try again later"
             )
-        limits.inflight += more
-        self._reserved = size

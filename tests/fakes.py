@@ -26,9 +26,13 @@ PATIENCE_S = 20.0
 T = TypeVar("T")
 
 
-def on_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+_made: "list[Batcher | Echo]" = []
+"""What the test that runs has made, to be closed behind it."""
+
+
+def on_loop(work: Callable[[], Coroutine[Any, Any, T]], *, tidy: bool = True) -> T:
     """Run a test's coroutine; fails if it takes too long, or if a callback raised where nobody looks, such as one that
-    settles a future twice."""
+    settles a future twice. Unless `tidy` is False it leaves no lane behind."""
     faults: list[dict[str, Any]] = []
 
     def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -37,10 +41,18 @@ def on_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
     async def main() -> T:
         asyncio.get_running_loop().set_exception_handler(note)
-        async with asyncio.timeout(PATIENCE_S):
-            return await work()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await work()
+        finally:
+            while tidy and _made:
+                _made.pop().close()
 
-    outcome = asyncio.run(main())
+    try:
+        outcome = asyncio.run(main())
+    finally:
+        if tidy:
+            join_lanes()
     assert not faults, faults
     return outcome
 
@@ -52,7 +64,7 @@ async def happens(event: threading.Event) -> None:
 
 async def becomes(condition: Callable[[], object]) -> None:
     """Turn the loop until the condition holds."""
-    while not condition():  # noqa: ASYNC110 - what is waited for is what one turn of the loop does
+    while not condition():
         await asyncio.sleep(0)
 
 
@@ -77,6 +89,11 @@ class Echo:
         self.entered = threading.Event()
         self.release = threading.Event()
         self._error = error
+        _made.append(self)
+
+    def close(self) -> None:
+        """Hold nothing any more."""
+        self.release.set()
 
     def __call__(self, parts: Sequence[Mapping[str, Tensor]], outputs: tuple[str, ...]) -> Outputs:
         rows = concat([part["x"] for part in parts], np.dtype(np.float64))[:, 0]
@@ -171,7 +188,9 @@ def batcher(
     """A batcher on the running loop that uses lanes only, unless `cost` says otherwise."""
     turn = turn or TurnBudget(asyncio.get_running_loop())
     limits = Limits(batch_rows, queue_rows)
-    return Batcher(run, cost, limits, meter or Meter(), turn, lanes=lanes, name="fake")
+    made = Batcher(run, cost, limits, meter or Meter(), turn, lanes=lanes, name="fake")
+    _made.append(made)
+    return made
 
 
 def lane_threads() -> list[threading.Thread]:

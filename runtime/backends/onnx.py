@@ -7,6 +7,7 @@ length in all of them; then `run` calls the session piece by piece. Otherwise ev
 import json
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,13 @@ _DATATYPES: Final[Mapping[str, str]] = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
+# Tried for the dynamic axes of an example.
+_LENGTHS: Final = (1, 8, 32, 224)
+
+# Names that exporters give to an axis that is no row axis, and to the one that is.
+_SEQUENCE: Final = re.compile(r"seq|time|token|length|steps", re.IGNORECASE)
+_BATCH_NAMES: Final = frozenset({"batch", "batch_size", "batchsize", "n", "bs", "b"})
+
 # What ZipMap gives: one map a row, from label to probability.
 _MAPS: Final = ("seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))")
 
@@ -113,6 +121,10 @@ class OnnxBackend:
     def __init__(self, session: Any, artifact: Artifact, cuda_share: float | None) -> None:
         self._session = session
         inputs, outputs = session.get_inputs(), session.get_outputs()
+        if not inputs:
+            raise UnsupportedModel(
+                f"{artifact.path.name} has no inputs: it always answers the same, so there is nothing to ask"
+            )
         for node in inputs:
             if node.type not in _DATATYPES:
                 raise UnsupportedModel(
@@ -127,9 +139,14 @@ class OnnxBackend:
         self._maps = frozenset(node.name for node in outputs if node.type in _MAPS)
         self._batched, self._fixed = _row_axis(inputs, [node for node in outputs if node.name not in self._maps])
         self._labels: list[object] | None = None
+        self._length = 1
         self.inline = session.get_providers()[0] == CPU
         self.reentrant = True
         self.signature = self._find_signature(inputs, outputs)
+        self._length = self._find_length()
+        if self._batched and not self._gives_rows():
+            self._batched = False
+            self.signature = self._find_signature(inputs, outputs)
         self.classes = self._find_classes() if self.signature.probability else None
         self.facts: Mapping[str, str] = {
             "onnxruntime": ort.__version__,
@@ -140,10 +157,10 @@ class OnnxBackend:
         }
 
     def example(self, rows: int) -> dict[str, Array]:
-        """Zeros (texts: empty) of the inputs' shapes; a dynamic length beside the rows is 1."""
+        """Zeros (texts: empty) of the inputs' shapes; all dynamic lengths beside the rows are the same."""
         made = {}
         for spec in self.signature.inputs:
-            sizes = [1 if size < 0 else size for size in spec.shape]
+            sizes = [self._length if size < 0 else size for size in spec.shape]
             if self.signature.batched:
                 sizes[0] = rows
             made[spec.name] = np.full(sizes, "" if spec.datatype == "BYTES" else 0, dtype=spec.dtype)
@@ -162,7 +179,9 @@ class OnnxBackend:
                 ]
                 given = [_join(parts) for parts in zip(*pieces, strict=True)]
         except Exception as error:  # onnxruntime's exceptions share no public base
-            raise ModelFailed(f"ONNX Runtime failed on this input ({type(error).__name__})") from error
+            raise ModelFailed(
+                f"ONNX Runtime failed on this input ({type(error).__name__}); the server's log says more"
+            ) from error
         return {
             name: self._probabilities(array) if name in self._maps else array
             for name, array in zip(outputs, given, strict=True)
@@ -201,6 +220,31 @@ class OnnxBackend:
         datatype = _DATATYPES[node.type]
         return TensorSpec(node.name, datatype, tuple(shape), nullable=nullable and datatype.startswith("FP"))
 
+    def _find_length(self) -> int:
+        """A length for dynamic axes that the model takes: a convolution needs more than one value to look at."""
+        if all(-1 not in spec.shape[1 if self.signature.batched else 0 :] for spec in self.signature.inputs):
+            return 1
+        for length in _LENGTHS:
+            self._length = length
+            try:
+                self.run(self.example(self.signature.row_multiple), self.signature.default_outputs)
+            except ModelFailed as error:
+                log.debug("dynamic axes of the length %d are not taken: %s", length, error.__cause__)
+            else:
+                return length
+        return 1  # warm-up says what it does not take
+
+    def _gives_rows(self) -> bool:
+        """Whether all outputs have as many rows as go in: a detector's first axis counts what it found, by any name."""
+        for rows in (self.signature.row_multiple, 3 * self.signature.row_multiple):
+            try:
+                given = self.run(self.example(rows), self.signature.default_outputs)
+            except ModelFailed:
+                return True  # warm-up finds out what it takes
+            if any(array.ndim == 0 or len(array) != rows for array in given.values()):
+                return False
+        return True
+
     def _find_classes(self) -> list[object] | None:
         """The labels, which only ZipMap's keys tell: a graph without it holds them nowhere that a session shows."""
         if not self._maps:
@@ -220,6 +264,11 @@ def _row_axis(inputs: list[Any], outputs: list[Any]) -> tuple[bool, int]:
     firsts = [shape[0] for shape in shapes]
     if all(isinstance(size, int) and size > 0 for size in firsts):
         return (True, cast(int, firsts[0])) if len(set(firsts)) == 1 else (False, 0)
+    if any(isinstance(size, str) and _SEQUENCE.search(size) for size in firsts):
+        return False, 0
+    rows_elsewhere = any(isinstance(size, str) and size.lower() in _BATCH_NAMES for shape in shapes for size in shape[1:])
+    if rows_elsewhere and not any(isinstance(size, str) and size.lower() in _BATCH_NAMES for size in firsts):
+        return False, 0
     # None and any name are dynamic; two inputs with two names for it may differ, so they are not rows.
     named = {node.shape[0] for node in inputs if isinstance(node.shape[0], str) and not node.shape[0].startswith("unk__")}
     dynamic = all(not isinstance(size, int) or size < 0 for size in firsts)

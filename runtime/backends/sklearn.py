@@ -49,7 +49,12 @@ def load(artifact: Artifact, placement: Placement) -> "SklearnBackend":
             "set DEVICE=auto, or export the model to ONNX to run it on a GPU"
         )
     model = _unpickle(artifact)
-    if isinstance(model, type) or not any(hasattr(model, name) for name in ("predict", "transform")):
+    if isinstance(model, type):
+        raise UnsupportedModel(
+            f"{artifact.path.name} holds {_what_is(model)} itself, not a fitted instance of it: "
+            "fit one and save that: joblib.dump(model.fit(X, y), 'model.joblib')"
+        )
+    if not any(hasattr(model, name) for name in ("predict", "transform")):
         raise UnsupportedModel(
             f"{artifact.path.name} holds {_what_is(model)}, which has neither predict nor transform; "
             "save the fitted estimator or pipeline itself: joblib.dump(model, 'model.joblib')"
@@ -70,17 +75,29 @@ def _unpickle(artifact: Artifact) -> Any:
                 f"{artifact.path.name} needs the Python module {error.name!r}, which is not installed here: "
                 f"add its package to the image, for example RUN pip install {(error.name or '').partition('.')[0]}"
             ) from error
+        except AttributeError as error:
+            if "__main__" not in str(error):
+                raise _cannot(artifact, error) from error
+            raise BadArtifact(
+                f"{artifact.path.name} was made by a script that defined a class or function of the model itself "
+                f"({_one_line(error)}): put that into a module of its own, import it in the script, train again, "
+                "and put the module where Python finds it here (PYTHONPATH)"
+            ) from error
         except MemoryError as error:
             raise BadArtifact(f"{artifact.path.name} ({artifact.size_bytes:,} bytes) does not fit into the memory") from error
         except Exception as error:  # an unpickled model runs its own code, which may raise anything
-            raise BadArtifact(
-                f"{artifact.path.name} cannot be unpickled ({type(error).__name__}: {_one_line(error)}): "
-                "the file is cut or altered, or was made with other library versions than are here "
-                f"(scikit-learn {sklearn.__version__}, Python {sys.version_info.major}.{sys.version_info.minor})"
-            ) from error
+            raise _cannot(artifact, error) from error
     for warning in caught:
         log.warning("while loading %s: %s", artifact.path.name, _one_line(warning.message))
     return model
+
+
+def _cannot(artifact: Artifact, error: Exception) -> BadArtifact:
+    return BadArtifact(
+        f"{artifact.path.name} cannot be unpickled ({type(error).__name__}: {_one_line(error)}): "
+        "the file is cut or altered, or was made with other library versions than are here "
+        f"(scikit-learn {sklearn.__version__}, Python {sys.version_info.major}.{sys.version_info.minor})"
+    )
 
 
 def _one_line(message: object) -> str:
@@ -164,7 +181,9 @@ class SklearnBackend:
 
     def _find_signature(self) -> Signature:
         names = tuple(name for name in OUTPUTS if hasattr(self._model, name))
-        width = getattr(self._model, "n_features_in_", None)
+        # A pipeline that begins with passthrough asks that step in vain; the first one that was fitted knows.
+        first = (self._transforms or [self._final])[0]
+        width = getattr(self._model, "n_features_in_", getattr(first, "n_features_in_", None))
         candidates: list[Array] = []
         if width is not None:
             candidates += [np.zeros((1, width)), np.ones((1, width))]

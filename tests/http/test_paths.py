@@ -100,6 +100,17 @@ def _references(part: Any) -> set[str]:
     return set().union(*(_references(inner) for inner in part)) if isinstance(part, list) else set()
 
 
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/metrics", "/docs"])
+def test_probes_may_ask_for_the_head_only(path: str, models: Models) -> None:
+    async def talk(application: Application) -> None:
+        head, whole = await application.client.head(path), await application.client.get(path)
+        assert head.status_code == whole.status_code == 200
+        assert head.content == b""
+        assert head.headers["content-type"] == whole.headers["content-type"]
+
+    serving(loaded(models("iris")), talk)
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_the_document_is_whole(ready: bool, models: Models) -> None:
     async def talk(application: Application) -> None:

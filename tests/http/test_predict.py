@@ -11,8 +11,12 @@ import httpx
 import numpy as np
 import pytest
 
+from runtime.app import DIALECTS
 from runtime.dialects import predict
+from runtime.front import Front
+from runtime.metrics import ModelMeter
 from runtime.tensors import Array
+from runtime.upload import BodyLimits
 from tests.fakes import PATIENCE_S, becomes, first, happens
 from tests.http.application import Application, in_pieces, loaded, made, serving
 from tests.models import FLOWER, IRIS_COLUMNS, Models
@@ -173,6 +177,25 @@ def test_every_path_of_the_model(path: str, models: Models) -> None:
         assert response.headers["x-model-name"] == "model"
 
     serving(loaded(models("iris")), talk)
+
+
+@pytest.mark.parametrize("prefix", ["", "/a/prefix"])
+@pytest.mark.parametrize("path", ["/predict", "/models/model/predict", "/models/model/versions/1/predict"])
+def test_a_loaded_models_requests_never_reach_the_framework(path: str, prefix: str) -> None:
+    async def framework(*_: object) -> None:
+        pytest.fail("this is what the requests must not wait for")
+
+    async def talk(application: Application) -> None:
+        limits = BodyLimits(body_bytes=1000, json_bytes=1000, inflight_bytes=1000, body_timeout_s=1.0)
+        front = Front(
+            framework, application.repository, application.metrics, limits, request_timeout_s=1.0, root_path="/a/prefix"
+        )
+        front.serve(model, ModelMeter(application.metrics, "model", "1", ["predict"]), DIALECTS)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=front), base_url="http://test") as client:
+            assert (await client.post(prefix + path, json={"features": [3, 0]})).json() == {"prediction": 3.0}
+
+    model = made()
+    serving(model, talk)
 
 
 @pytest.mark.parametrize(
@@ -362,8 +385,8 @@ def _complex(rows: Array) -> Array:
 @pytest.mark.parametrize(
     ("run", "code", "says"),
     [
-        (_raises, "model_failed", "the model raised ValueError on this input"),
-        (_exits, "model_failed", "the model raised SystemExit"),
+        (_raises, "model_failed", "raised ValueError on this input"),
+        (_exits, "model_failed", "raised SystemExit"),
         (_loses, "model_failed", "1 row and answered 0"),
         (_infinite, "not_representable", "infinity in its output 'y'"),
         (_complex, "not_representable", "complex"),
@@ -408,6 +431,19 @@ def test_a_defect_of_ours_costs_one_request_and_is_logged(caplog: pytest.LogCapt
     model = made()
     serving(model, talk)
     assert "the secret inside of the server" in caplog.text
+
+
+def test_a_failure_is_logged_with_the_id_that_its_answer_has(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(application: Application) -> list[str]:
+        responses = [await application.predict({"features": [666, 0]}, headers={"X-Request-Id": f"id-{i}"}) for i in range(2)]
+        return [response.headers["x-request-id"] for response in responses]
+
+    with caplog.at_level("ERROR", "runtime"):
+        ids = serving(made(_raises), talk)
+    assert ids == ["id-0", "id-1"]
+    assert [record.__dict__["facts"]["request_id"] for record in caplog.records] == ids
+    assert all("the secret inside of the model" in caplog.text for _ in caplog.records)
+    assert all(record.exc_info is not None for record in caplog.records)
 
 
 # --- deadlines, overload, the end -------------------------------------------------------------------------------------
@@ -485,14 +521,6 @@ def test_before_the_model_is_there(models: Models) -> None:
         assert (await application.predict({"features": FLOWER})).status_code == 200
 
     serving(None, talk, max_json_bytes=1000)
-
-
-def test_after_a_failed_load() -> None:
-    async def talk(application: Application) -> None:
-        application.repository.failure = "/app/models/secret.joblib is cut"
-        assert "could not be loaded" in problem(await application.predict({}), 503, "not_ready")
-
-    serving(None, talk)
 
 
 def test_while_draining_requests_are_served_and_connections_end(models: Models) -> None:
@@ -576,7 +604,13 @@ def test_the_access_log_is_one_line_a_request_if_it_is_asked_for(
     access: bool, models: Models, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def talk(application: Application) -> list[httpx.Response]:
-        return [await application.predict({"features": FLOWER}), await application.predict({})]
+        return [
+            await application.predict({"features": FLOWER}),
+            await application.predict({}),
+            await application.predict({}, "/models/other/predict"),
+            await application.client.get("/health"),
+            await application.client.get("/nothing"),
+        ]
 
     with caplog.at_level("INFO", "runtime.access"):
         responses = serving(loaded(models("iris")), talk, access_log=access)
@@ -587,6 +621,9 @@ def test_the_access_log_is_one_line_a_request_if_it_is_asked_for(
     assert [(line["method"], line["path"], line["status"]) for line in lines] == [
         ("POST", "/predict", 200),
         ("POST", "/predict", 422),
+        ("POST", "/models/other/predict", 404),
+        ("GET", "/health", 200),
+        ("GET", "/nothing", 404),
     ]
     assert [line["request_id"] for line in lines] == [response.headers["x-request-id"] for response in responses]
     assert all(0 < line["seconds"] < 20 for line in lines)

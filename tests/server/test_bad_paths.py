@@ -308,3 +308,27 @@ def test_three_hundred_connections_that_say_nothing(server: Server) -> None:
     finally:
         for connection in connections:
             connection.close()
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in one piece", "head and body apart"])
+def test_a_request_for_another_protocol_is_answered_in_this_one(server: Server, apart: bool) -> None:
+    """Java's client asks for h2c with every first request; its body must neither be lost nor be read as a request."""
+    body = b'{"features": [5.1, 3.5, 1.4, 0.2]}'
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+    head = b"Host: test\r\nContent-Type: application/json\r\n" + upgrade
+    with Connection(server.port) as connection:
+        for framed in (
+            (b"Content-Length: %d\r\n\r\n" % len(body), body),
+            (b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)),
+        ):
+            pieces = framed if apart else (b"".join(framed),)
+            connection.send(b"POST /predict HTTP/1.1\r\n" + head + pieces[0])
+            for piece in pieces[1:]:
+                connection.send(piece)
+            assert connection.reply().status == 200
+        hidden = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"
+        connection.send(b"POST /predict HTTP/1.1\r\n" + head + b"Content-Length: %d\r\n\r\n" % len(hidden) + hidden)
+        assert connection.reply().status == 400
+        connection.send(b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        assert connection.reply("GET").status == 200
+        assert connection.rest() == b""

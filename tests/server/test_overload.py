@@ -291,7 +291,7 @@ def test_a_slow_body_does_not_hold_up_others(impatient: Server) -> None:
 
 
 def test_a_client_that_does_not_read_holds_up_nobody(serve: Serve, models: Models) -> None:
-    server = serve(models("iris"))
+    server = serve(models("iris"), MAX_QUEUE_ROWS=100_000)
     data = post_bytes("/predict", {"instances": [FLOWER] * 20_000})
     readers = [server.connect(receive_buffer=4096) for _ in range(4)]
     try:
@@ -334,3 +334,34 @@ def trickle_until_closed(connection: socket.socket, piece: bytes, timeout_s: flo
         except OSError:
             return True
     return False
+
+
+def test_a_client_that_never_reads_is_cut(serve: Serve, models: Models) -> None:
+    server = serve(models("iris"), MAX_QUEUE_ROWS=100_000, BODY_TIMEOUT_S=1)
+    with server.connect(receive_buffer=4096) as reader:
+        reader.send(post_bytes("/predict", {"instances": [FLOWER] * 50_000}))
+        server.wait_metric("ml_rows_total", 50_000)
+        before = server.metric("process_open_fds")
+        eventually(lambda: server.metric("process_open_fds") < before, "the connection is closed", 10)
+
+
+def test_more_rows_than_may_wait_are_refused_at_once(serve: Serve, models: Models) -> None:
+    server = serve(models("iris"), MAX_QUEUE_ROWS=10)
+    assert len(server.answer({"instances": [FLOWER] * 10})["predictions"]) == 10
+    refused = server.predict({"instances": [FLOWER] * 11})
+    assert refused.status_code == 413
+    assert "MAX_QUEUE_ROWS" in refused.json()["detail"]
+
+
+def test_a_length_that_is_only_declared_takes_no_room(serve: Serve, models: Models) -> None:
+    server = serve(models("iris"), MAX_INFLIGHT_BYTES=1_000_000)
+    head = b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 900000\r\n\r\n["
+    connections = [server.connect() for _ in range(4)]
+    try:
+        for connection in connections:
+            connection.send(head)
+        eventually(lambda: server.metric("ml_requests_in_progress") == 4, "the uploads have begun")
+        assert server.answer({"features": FLOWER})["prediction"] == 0
+    finally:
+        for connection in connections:
+            connection.close()

@@ -167,7 +167,7 @@ def test_a_stalled_upload_does_not_hold_it_up_beyond_the_grace_period(serve: Ser
 
 
 def test_a_client_that_does_not_read_does_not_hold_it_up(serve: Serve, models: Models) -> None:
-    server = serve(models("iris"), GRACE_PERIOD_S=2)
+    server = serve(models("iris"), GRACE_PERIOD_S=2, MAX_QUEUE_ROWS=100_000)
     with server.connect(receive_buffer=4096) as reader:
         reader.send(post_bytes("/predict", {"instances": [FLOWER] * 50_000}))
         server.wait_metric("ml_rows_total", 50_000)

@@ -213,6 +213,12 @@ class Node:
         ([Node("n")], [Node()], (False, 0)),
         ([Node(0, 3)], [Node(0, 3)], (False, 0)),
         ([], [Node(1)], (False, 0)),
+        ([Node("sequence", 3)], [Node("sequence", 2)], (False, 0)),
+        ([Node("seq_len")], [Node("seq_len", 8)], (False, 0)),
+        ([Node("time_steps", "batch", 8)], [Node("time_steps", "batch", 2)], (False, 0)),
+        ([Node("frames", "batch", 8)], [Node("frames", "batch", 2)], (False, 0)),  # the rows are elsewhere
+        ([Node("batch_size", "sequence")], [Node("batch_size", 2)], (True, 0)),
+        ([Node("N", "length")], [Node("N", "length")], (True, 0)),
         ([Node("n", 3)], [], (True, 0)),  # all outputs are sequences of maps, one a row
     ],
 )
@@ -405,6 +411,28 @@ def test_an_output_that_has_no_form(tmp_path: Path) -> None:
     graph = _graph([helper.make_node("SequenceConstruct", ["x"], ["s"])], [given], [sequence])
     with pytest.raises(UnsupportedModel, match="the output 's' is a seq"):
         leaf.load(find(written(graph, tmp_path)), CPU)
+
+
+def test_a_model_without_inputs(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    always = helper.make_node("Constant", [], ["y"], value=numpy_helper.from_array(np.ones((1, 2), np.float32)))
+    graph = _graph([always], [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])])
+    with pytest.raises(UnsupportedModel, match="has no inputs"):
+        leaf.load(find(written(graph, tmp_path)), CPU)
+
+
+@pytest.mark.parametrize(("kernel", "length"), [(1, 1), (3, 8), (20, 32), (100, 224)])
+def test_an_example_is_as_long_as_the_model_needs(kernel: int, length: int, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, "width"])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1, "rest"])
+    graph = _graph([helper.make_node("Conv", ["x", "w"], ["y"])], [given], [answer])
+    graph.graph.initializer.append(numpy_helper.from_array(np.ones((1, 1, kernel), np.float32), "w"))
+    backend = leaf.load(find(written(graph, tmp_path)), CPU)
+    assert backend.example(2)["x"].shape == (2, 1, length)
+    assert backend.run(backend.example(2), ("y",))["y"].shape == (2, 1, length - kernel + 1)
 
 
 def test_an_opset_from_the_future(tmp_path: Path) -> None:

@@ -163,6 +163,7 @@ PIPELINES: dict[str, Callable[[], Any]] = {
     "transformer": lambda: _steps(StandardScaler(), PCA(2)),
     "ends with nothing": lambda: _steps(StandardScaler(), "passthrough"),
     "ends with none": lambda: _steps(StandardScaler(), None),
+    "begins with nothing": lambda: _steps("passthrough", None, StandardScaler(), LogisticRegression()),
     "only a step": lambda: _steps(LogisticRegression(max_iter=500)),
     "skips": lambda: _steps(StandardScaler(), "passthrough", None, LogisticRegression()),
     "nested": lambda: _steps(_steps(StandardScaler(), PCA(3)), _steps(MinMaxScaler(), LogisticRegression())),
@@ -618,7 +619,7 @@ class _OwnScaler(StandardScaler):  # type: ignore[misc]
         (lambda: make_pipeline(OneHotEncoder(dtype=np.float32, handle_unknown="ignore"), Ridge()).fit(IRIS, TARGETS), True),
         (lambda: make_pipeline(CountVectorizer(), MultinomialNB()).fit(TEXTS, [1, 0, 1, 0]), True),
         (lambda: GridSearchCV(Ridge(), {"alpha": [1.0]}, cv=2, scoring=_score).fit(IRIS, TARGETS), True),
-        (lambda: badmodels.SlowModel(), False),
+        (lambda: badmodels.PoisonModel(), False),
         (lambda: _OwnForest(3).fit(IRIS, TARGETS), False),
         (lambda: make_pipeline(_OwnScaler(), LogisticRegression()).fit(IRIS, TARGETS), False),
         (lambda: VotingClassifier([("a", GaussianNB()), ("b", _OwnForest(3))]).fit(IRIS, TARGETS), False),
@@ -661,7 +662,7 @@ def test_cuda_is_refused_with_the_advice_to_use_auto(models: Models) -> None:
     ids=["class", "dict", "list", "array", "no predict", "none"],
 )
 def test_what_is_no_model(model: Any, says: str, served: Any) -> None:
-    with pytest.raises(UnsupportedModel, match="neither predict nor transform") as caught:
+    with pytest.raises(UnsupportedModel, match=r"neither predict nor transform|not a fitted instance") as caught:
         served(model)
     assert says in str(caught.value)
 
@@ -691,6 +692,15 @@ def test_a_module_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadArtifact, match="needs the Python module 'other'") as caught:
         leaf.load(find(path), CPU)
     assert "pip install other" in str(caught.value)
+
+
+def test_a_class_of_the_training_script_is_named_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "model.pkl"
+    sound = pickle.dumps(badmodels.PoisonModel(), protocol=2)
+    path.write_bytes(sound.replace(b"tests.badmodels", b"__main__"))
+    with pytest.raises(BadArtifact, match="put that into a module of its own") as caught:
+        leaf.load(find(path), CPU)
+    assert "PoisonModel" in str(caught.value)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

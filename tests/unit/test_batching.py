@@ -14,7 +14,17 @@ import pytest
 from runtime.batching import Batcher, TurnBudget
 from runtime.cost import INLINE_S, INLINE_STAY_S, TURN_S, CostModel
 from runtime.entry import Entry
-from runtime.errors import ClientLeft, DeadlinePassed, Draining, ModelFailed, NotRepresentable, Overloaded, RuntimeFault
+from runtime.errors import (
+    BodyTooLarge,
+    ClientLeft,
+    DeadlinePassed,
+    Draining,
+    ModelFailed,
+    NotRepresentable,
+    Overloaded,
+    RuntimeFault,
+)
+from runtime.lanes import Lane
 from runtime.tensors import Outputs
 from tests.fakes import (
     Echo,
@@ -74,7 +84,6 @@ def test_64_at_once_get_their_own_rows(cost: Cost) -> None:
         assert sum(rows for rows, _ in meter.batches) == sum(each.rows for each in entries)
         assert batches.queue_rows == 0
         assert batches.unsettled == 0
-        batches.close()
 
     on_loop(work)
 
@@ -94,7 +103,6 @@ def test_clients_of_their_own_get_their_own_rows(cost: Cost) -> None:
             for i in range(64):
                 clients.create_task(client(1 + i % 3))
         assert batches.unsettled == 0
-        batches.close()
 
     on_loop(work)
 
@@ -127,7 +135,6 @@ def test_a_lanes_batch_is_what_queued_meanwhile() -> None:
         await settled(holder, *waiting)
         assert run.calls == [[-1.0], [float(i) for i in range(10)]]
         assert threading.current_thread() not in run.threads
-        batches.close()
 
     on_loop(work)
 
@@ -147,7 +154,6 @@ def test_a_batch_has_one_key(cost: Cost) -> None:
         assert all(answered(each) == tags_of(each) for each in keys)
         if cost():
             assert len(run.calls) == 5
-        batches.close()
 
     on_loop(work)
 
@@ -165,7 +171,6 @@ def test_the_outputs_that_were_asked_for_are_computed(cost: Cost) -> None:
         for i, each in enumerate(entries):
             arrays = each.future.result().outputs.arrays
             assert set(arrays) == ({"y"} if i % 2 else {"z", "y"})
-        batches.close()
 
     on_loop(work)
 
@@ -181,7 +186,6 @@ def test_the_oldest_of_a_key_come_first_and_no_key_starves() -> None:
         run.release.set()
         await settled(holder, *waiting)
         assert run.calls[1:] == [[0.0, 2.0], [1.0, 5.0], [3.0, 4.0]]
-        batches.close()
 
     on_loop(work)
 
@@ -203,7 +207,6 @@ def test_no_batch_is_over_the_limit_but_one_entry_that_is_itself(cost: Cost) -> 
         too_large = [tags_of(each) for each in entries if each.rows > 8]
         assert all(len(call) <= 8 or call in too_large for call in run.calls)
         assert [tag for call in run.calls for tag in call] == [tag for each in entries for tag in tags_of(each)]
-        batches.close()
 
     on_loop(work)
 
@@ -231,22 +234,23 @@ def test_a_full_queue_refuses_and_takes_again_when_rows_leave_it() -> None:
         await batches.submit(third)
         assert answered(third) == tags_of(third)
         assert batches.unsettled == 0
-        batches.close()
 
     on_loop(work)
 
 
 @BOTH_WAYS
-def test_one_entry_is_always_admitted_where_nothing_waits(cost: Cost) -> None:
+def test_a_request_that_could_never_wait_is_refused_and_one_that_just_fits_is_not(cost: Cost) -> None:
     async def work() -> None:
         batches = batcher(Echo(), cost=cost(), queue_rows=4)
-        large = fresh_entry(100)
-        batches.submit(large)
+        with pytest.raises(BodyTooLarge, match=r"5 rows.*MAX_QUEUE_ROWS, 4"):
+            batches.submit(fresh_entry(5))
+        full = fresh_entry(4)
+        batches.submit(full)
         with pytest.raises(Overloaded):
             batches.submit(fresh_entry(1))
-        await settled(large)
-        assert answered(large) == tags_of(large)
-        batches.close()
+        await settled(full)
+        assert answered(full) == tags_of(full)
+        assert batches.unsettled == 0
 
     on_loop(work)
 
@@ -287,7 +291,6 @@ def test_an_entry_whose_deadline_passed_is_never_run(cost: Cost) -> None:
         assert run.calls == [tags_of(good)]
         assert meter.batches == [(2, tags_of(good))]
         assert batches.unsettled == 0
-        batches.close()
 
     on_loop(work)
 
@@ -308,7 +311,6 @@ def test_a_deadline_that_passes_in_the_queue() -> None:
         await settled(holder, good)
         assert run.calls == [[-1.0], tags_of(good)]
         assert batches.unsettled == 0
-        batches.close()
 
     on_loop(work)
 
@@ -328,7 +330,6 @@ def test_a_deadline_that_passes_while_the_model_runs() -> None:
         assert answered(beside) == [8.0]
         assert meter.batches == [(2, [7.0, 8.0])]
         assert batches.unsettled == 0
-        batches.close()
 
     on_loop(work)
 
@@ -345,7 +346,6 @@ def test_no_deadline_is_left_ticking_behind_an_answer() -> None:
         batches.give_up(left, ClientLeft("gone"))
         await settled(good, bad, left)
         assert all(each.timer is None or each.timer.cancelled() for each in (good, bad, left))
-        batches.close()
 
     on_loop(work)
 
@@ -374,7 +374,6 @@ def test_who_gives_up_while_waiting_is_never_run_and_frees_its_rows() -> None:
         assert not run.was_run(tags_of(left)[0])
         assert answered(successor) == tags_of(successor)
         assert batches.unsettled == 0
-        batches.close()
 
     on_loop(work)
 
@@ -392,7 +391,6 @@ def test_who_gives_up_in_the_turn_of_its_arrival_is_never_run(cost: Cost) -> Non
         assert run.calls == [tags_of(good)]
         assert batches.unsettled == 0
         assert batches.queue_rows == 0
-        batches.close()
 
     on_loop(work)
 
@@ -413,7 +411,6 @@ def test_the_last_of_its_key_gives_up() -> None:
         again = fresh_entry()
         await batches.submit(again)
         assert answered(again) == tags_of(again)
-        batches.close()
 
     on_loop(work)
 
@@ -434,7 +431,6 @@ def test_who_gives_up_while_it_runs_leaves_the_others_their_answers() -> None:
         assert answered(good) == [3.0]
         assert meter.batches == [(3, [1.0, 2.0, 3.0])]
         assert batches.unsettled == 0
-        batches.close()
 
     on_loop(work)
 
@@ -462,7 +458,6 @@ def test_a_cancelled_request_is_not_run_and_harms_nobody(cost: Cost) -> None:
         await settled(good)
         assert run.calls == [tags_of(good)]
         assert batches.queue_rows == 0
-        batches.close()
 
     on_loop(work)
 
@@ -506,7 +501,6 @@ def test_several_poison_entries(cost: Cost, poison: set[int]) -> None:
         await settled(*entries)
         assert {i for i, each in enumerate(entries) if each.future.exception() is not None} == poison
         assert all(answered(each) == tags_of(each) for i, each in enumerate(entries) if i not in poison)
-        batches.close()
 
     on_loop(work)
 
@@ -525,7 +519,6 @@ def test_whatever_the_model_raises_is_a_failure_of_the_model(cost: Cost, error: 
         after = entry(3.0)
         await batches.submit(after)
         assert answered(after) == [3.0]
-        batches.close()
 
     on_loop(work)
 
@@ -540,27 +533,25 @@ def test_not_even_this_ends_a_lane(error: type[BaseException]) -> None:
         await settled(bad, good)
         assert error.__name__ in refusal(bad, ModelFailed)
         assert answered(good) == [2.0]
-        batches.close()
 
     on_loop(work)
 
 
 @BOTH_WAYS
-def test_the_client_is_not_told_what_the_model_said_but_the_log_is(cost: Cost, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_client_is_not_told_what_the_model_said_but_the_cause_is_kept(cost: Cost) -> None:
     async def work() -> None:
         batches = batcher(Echo(poison=[1.0]), cost=cost())
         bad = entry(1.0)
         batches.submit(bad)
         await settled(bad)
-        assert "secret" not in refusal(bad, ModelFailed)
-        batches.close()
+        told = refusal(bad, ModelFailed)
+        assert "secret" not in told
+        assert "'fake'" in told
+        fault = bad.future.exception()
+        assert fault is not None
+        assert "a secret of the model" in str(fault.__cause__)
 
-    with caplog.at_level(logging.ERROR, "runtime"):
-        on_loop(work)
-    (record,) = caplog.records
-    assert "'fake'" in record.getMessage()
-    assert record.exc_info is not None
-    assert "a secret of the model" in str(record.exc_info[1])
+    on_loop(work)
 
 
 @BOTH_WAYS
@@ -571,23 +562,8 @@ def test_a_failure_with_a_name_keeps_it(cost: Cost) -> None:
         batches.submit(bad)
         await settled(bad)
         assert refusal(bad, NotRepresentable) == "a secret of the model"
-        batches.close()
 
     on_loop(work)
-
-
-@BOTH_WAYS
-def test_a_failure_of_the_model_that_has_a_name_is_logged_with_its_cause(cost: Cost, caplog: pytest.LogCaptureFixture) -> None:
-    async def work() -> None:
-        batches = batcher(Echo(poison=[1.0], error=ModelFailed), cost=cost())
-        bad = entry(1.0)
-        batches.submit(bad)
-        await settled(bad)
-        batches.close()
-
-    with caplog.at_level(logging.ERROR, "runtime"):
-        on_loop(work)
-    assert [record.exc_info is not None for record in caplog.records] == [True]
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -668,7 +644,7 @@ def test_a_batch_that_ends_after_the_loop_harms_nothing() -> None:
         await occupy(batches, run)
         return batches
 
-    batches = on_loop(work)
+    batches = on_loop(work, tidy=False)
     (lane,) = lane_threads()
     run.release.set()
     while batches.stuck_for():
@@ -791,7 +767,6 @@ def test_a_model_that_turns_dear_goes_to_its_lane_and_comes_back_when_it_is_chea
             assert answered(one) == tags_of(one)
             assert (run.threads[-1] is threading.current_thread()) is inline
         assert len(cost.observed) == 5
-        batches.close()
 
     on_loop(work)
 
@@ -822,7 +797,6 @@ def test_without_a_cost_nothing_ever_runs_on_the_loop() -> None:
             batches.submit(each)
         await settled(*entries)
         assert threading.current_thread() not in run.threads
-        batches.close()
 
     on_loop(work)
 
@@ -863,7 +837,18 @@ def test_a_second_lane_starts_only_where_the_first_is_busy() -> None:
         assert len(lane_threads()) == 2
         run.release.set()
         await settled(holder)
-        batches.close()
+
+    on_loop(work)
+
+
+def test_one_lane_is_enough_where_one_batch_comes_after_another() -> None:
+    async def work() -> None:
+        run = Echo()
+        batches = batcher(run, lanes=2)
+        for _ in range(20):
+            await batches.submit(fresh_entry())
+            await becomes(lambda: not batches.stuck_for())
+        assert len(lane_threads()) == 1
 
     on_loop(work)
 
@@ -900,7 +885,32 @@ def test_two_batches_of_one_turn_run_in_two_lanes() -> None:
     on_loop(work)
 
 
-def test_how_long_a_lane_is_stuck_and_was_busy() -> None:
+def test_where_no_thread_can_be_started_requests_are_refused_and_later_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(_: Lane) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def work() -> None:
+        run = Echo()
+        batches = batcher(run)
+        with monkeypatch.context() as without_threads:
+            without_threads.setattr(Lane, "start", no_more)
+            refused = [fresh_entry(), fresh_entry()]
+            for each in refused:
+                batches.submit(each)
+            await settled(*refused)
+        for each in refused:
+            assert "no thread" in refusal(each, Overloaded)
+        assert batches.queue_rows == 0
+        assert batches.unsettled == 0
+        later = fresh_entry()
+        await batches.submit(later)
+        assert answered(later) == tags_of(later)
+        assert run.calls == [tags_of(later)]
+
+    on_loop(work)
+
+
+def test_how_long_a_lane_is_stuck() -> None:
     async def work() -> None:
         run = Echo(held=[-1.0])
         batches = batcher(run)
@@ -912,8 +922,6 @@ def test_how_long_a_lane_is_stuck_and_was_busy() -> None:
         run.release.set()
         await settled(holder)
         await becomes(lambda: not batches.stuck_for())
-        assert batches.busy_s() >= first
-        batches.close()
 
     on_loop(work)
 
@@ -933,7 +941,6 @@ def test_the_meter_is_told_of_each_batch_once_with_its_rows(cost: Cost) -> None:
         assert sorted(tags for _, tags in meter.batches) == sorted(run.calls)
         assert all(rows == len(tags) for rows, tags in meter.batches)
         assert all(seconds >= 0 for seconds in meter.seconds)
-        batches.close()
 
     on_loop(work)
 
@@ -946,7 +953,6 @@ def test_the_cost_is_told_of_each_batch_that_ran() -> None:
                 await batches.submit(fresh_entry(rows))
             assert [rows for rows, _ in cost.observed] == [1, 5, 3]
             assert all(0 <= seconds < 1 for _, seconds in cost.observed)
-            batches.close()
 
     on_loop(work)
 
@@ -983,7 +989,7 @@ def test_whatever_happens_every_entry_is_settled_once_with_its_own_answer(seed: 
         for each in entries:
             try:
                 batches.submit(each)
-            except Overloaded:
+            except (Overloaded, BodyTooLarge):
                 continue
             admitted.append(each)
             if chance.random() < 0.3:

@@ -1,5 +1,7 @@
 """The command line: what it takes, what it hands on, and what it says of what it does not know."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ class Ended(Exception):
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """What the worker would be started with."""
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
+    """What the worker would be started with. The tests' own process gets its signals back."""
     given: dict[str, object] = {}
 
     def start(**chosen: object) -> int:
@@ -25,7 +27,10 @@ def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
     monkeypatch.setattr(worker, "start", start)
     monkeypatch.setattr(worker, "end", end)
-    return given
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield given
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(

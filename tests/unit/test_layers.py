@@ -26,6 +26,7 @@ LAYERS = [
     "health",
     "repository",
     "model",
+    "row_check",
     "batching",
     "lanes",
     "cost",

@@ -68,7 +68,7 @@ def test_a_cheap_model_may_run_inline_and_share_batches(monkeypatch: pytest.Monk
     assert len(keys(model)) == 1
 
 
-@pytest.mark.parametrize(("most", "sizes"), [(256, {1, 4, 16, 64, 256}), (64, {1, 4, 16, 64})])
+@pytest.mark.parametrize(("most", "sizes"), [(256, {1, 4, 8, 16, 64, 256}), (64, {1, 4, 8, 16, 64})])
 def test_batches_of_growing_size_are_measured(most: int, sizes: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     model = warm(Clock(monkeypatch).model(lambda rows: rows * 0.000_1), most)
     assert isinstance(model.backend, Backend)
@@ -82,7 +82,7 @@ def test_batches_of_growing_size_are_measured(most: int, sizes: set[int], monkey
 def test_a_dear_model_is_measured_no_further_than_it_takes_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
     model = warm(Clock(monkeypatch).model(lambda rows: rows * 0.004))
     assert isinstance(model.backend, Backend)
-    assert sorted(set(model.backend.rows)) == [1, 2, 4, 16]
+    assert sorted(set(model.backend.rows)) == [1, 4, 8, 16]
     assert model.backend.rows.count(16) == 1
     assert model.cost is not None
     assert not model.cost.inline(1)
@@ -196,6 +196,35 @@ def test_another_number_of_rows_is_never_an_answer(change: Run) -> None:
     model.backend._run = lambda rows: change(first(rows))  # type: ignore[attr-defined]
     with pytest.raises(ModelFailed, match="3 rows and answered"):
         model.run([{"x": [[1.0, 0.0]]}, {"x": [[2.0, 0.0], [3.0, 0.0]]}], ("y",))
+
+
+@pytest.mark.parametrize(("multiple", "sizes"), [(1, [7, 7, 6]), (4, [4, 4, 4, 4, 4])])
+def test_one_large_request_runs_in_pieces_of_a_batch(multiple: int, sizes: list[int]) -> None:
+    backend = Backend(first, multiple=multiple)
+    model = Model("churn", "7", ARTIFACT, "digest", backend, {}, max_batch_rows=7)
+    model.warm_up(7)
+    backend.rows.clear()
+    rows = np.arange(40.0).reshape(20, 2)
+    assert model.run([{"x": rows}], ("y",)).arrays["y"].tolist() == rows[:, 0].tolist()
+    assert backend.rows == sizes
+
+
+def test_a_model_that_mixes_its_rows_gets_a_large_request_whole() -> None:
+    backend = Backend(lambda rows: rows[:, 0] - rows[:, 0].mean())
+    model = Model("churn", "7", ARTIFACT, "digest", backend, {}, max_batch_rows=7)
+    model.warm_up(7)
+    backend.rows.clear()
+    model.run([{"x": np.arange(40.0).reshape(20, 2)}], ("y",))
+    assert backend.rows == [20]
+
+
+def test_pieces_that_are_wrong_do_not_make_up_for_each_other() -> None:
+    model = Model("churn", "7", ARTIFACT, "digest", Backend(first), {}, max_batch_rows=4)
+    model.warm_up(4)
+    answers = iter([np.zeros(3), np.zeros(5)])
+    model.backend._run = lambda _: next(answers)  # type: ignore[attr-defined]
+    with pytest.raises(ModelFailed, match="4 rows and answered 3"):
+        model.run([{"x": np.zeros((8, 2))}], ("y",))
 
 
 @pytest.mark.parametrize("way", ["inline", "lane"])

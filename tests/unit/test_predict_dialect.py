@@ -265,7 +265,9 @@ def test_outputs_that_the_model_has_not(asked: object, says: str) -> None:
     ids=lambda text: f"{text[:30]!r} {len(text)}",
 )  # fmt: skip
 def test_what_is_no_json(text: bytes) -> None:
-    assert refused(text, kind=BadRequest).startswith(("the body is not valid JSON", "the body is empty"))
+    assert refused(text, kind=BadRequest).startswith(
+        ("the body is not valid JSON", "the body is empty", "the body holds more than")
+    )
 
 
 def test_the_place_is_named_and_the_body_is_not() -> None:
@@ -321,6 +323,26 @@ def test_depth_anywhere(text: bytes) -> None:
 def test_depth_with_a_key_twice(escaped: bytes) -> None:
     deep = b'{"features":' + b"[" * 1000 + b"]" * 1000 + b',"' + escaped + b'":1}'
     refused(deep, kind=BadRequest)
+
+
+def test_very_many_small_arrays_are_refused_before_they_are_read() -> None:
+    for text in (b"[" + b"[]," * 250_000 + b"[]]", b'{"features":[' + b"{}," * 250_000 + b"{}]}"):
+        assert "more than 200,000 arrays and objects" in refused(text, kind=BadRequest)
+
+
+def test_many_rows_are_not_too_many_arrays() -> None:
+    rows = decode(body({"instances": [[1, 2, 3, 4]] * 100_000}), TABLE).rows
+    assert rows == 100_000
+
+
+def test_thousands_of_keys_are_refused_at_once() -> None:
+    many = {f"key {i}": 1 for i in range(50_000)}
+    assert "unknown key 'key 0'" in refused(many)
+    assert "unknown column" in refused({"features": many}, NAMED)
+    assert "unknown name" in refused({"inputs": many})
+    wide = signature(TensorSpec("input", "FP64", (-1, 5000)), columns=tuple(f"c{i}" for i in range(5000)))
+    text = refused({"features": {"c0": 1}}, wide)
+    assert len(text) < 500
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------

@@ -41,11 +41,3 @@ def test_another_version(version: str) -> None:
 def test_before_the_model_is_there() -> None:
     with pytest.raises(NotReady, match="still loading"):
         Repository("churn", "7").get()
-
-
-def test_after_a_failed_load_the_reason_stays_inside() -> None:
-    repository = Repository("churn", "7")
-    repository.failure = "/secret/path is not a model"
-    with pytest.raises(NotReady, match="could not be loaded") as caught:
-        repository.get()
-    assert "secret" not in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 from runtime import upload
 from runtime.errors import BodyTimeout, BodyTooLarge, ClientLeft, Overloaded, RuntimeFault
 from runtime.upload import BodyLimits, Upload
-from tests.fakes import on_loop
+from tests.fakes import becomes, on_loop
 
 Message = dict[str, Any]
 LEFT: Message = {"type": "http.disconnect"}
@@ -151,6 +151,20 @@ def test_all_bodies_together() -> None:
         assert len(await again.read()) == 51
         again.release()
         assert limit.inflight == 0
+
+    on_loop(work)
+
+
+@pytest.mark.parametrize("before", [[], pieces(b"abc", b"")[:1]])
+def test_a_length_that_is_only_declared_takes_nobodys_room(before: list[Message]) -> None:
+    async def work() -> None:
+        limit = limits(inflight=100)
+        idle, sender = of(limit, *before, length=100)
+        waiting = asyncio.create_task(idle.read())
+        await becomes(lambda: sender.asked > len(before))
+        other, _ = of(limit, *pieces(b"x" * 90), length=90)
+        assert len(await other.read()) == 90
+        waiting.cancel()
 
     on_loop(work)
 
