@@ -1,7 +1,7 @@
 """Discovery of one model: a path in, the artifact that lies there out, or an error that lists what was looked at.
 
-The worker calls `find` before any numerical library is imported, so this is the standard library only; `digest` reads
-every byte and belongs in the load's thread. A name says which files are candidates, their bytes say what they are, and
+The worker calls both in its load thread: `find` looks at names and first bytes, `digest` reads every byte. Discovery needs no
+more than the standard library. A name says which files are candidates, their bytes say what they are, and
 both must agree. Messages name paths: only the operator reads them.
 """
 

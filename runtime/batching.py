@@ -30,7 +30,7 @@ class BatchMeter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`queue_rows`: rows that may wait. `batch_rows`: rows of a batch; one request may be larger and then runs alone."""
+    """`queue_rows`: rows that may wait, and rows of one request. `batch_rows`: rows of a batch; a larger request runs alone."""
 
     batch_rows: int
     queue_rows: int

@@ -65,7 +65,7 @@ class NotReady(RuntimeFault):
 
 
 class Overloaded(RuntimeFault):
-    """The queue or the bytes in flight are at their limit; the request cost nothing and may be sent again."""
+    """The queue or the bytes in flight are at their limit; the request was never run and may be sent again."""
 
     code = "overloaded"
 

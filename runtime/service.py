@@ -189,9 +189,6 @@ class Service:
         series.refreshers.append(refresh)
         # What was loaded stays: the collector need not walk through it again, which would stall requests for 50 ms and more.
         gc.freeze()
-        # Every 700 objects, the default, a body of many small arrays is walked through again and again: 0.56 s for 8 MiB in
-        # place of 0.17 s.
-        gc.set_threshold(50_000, 20, 50)
         gc.enable()
         self._front.serve(model, meter, DIALECTS)
         self._repository.put(model)

@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], _lower] = Field("auto", description="where ONNX models run")
     max_batch_rows: PositiveInt = Field(256, description="rows of several requests that run as one batch, at most")
-    max_queue_rows: PositiveInt = Field(4096, description="rows that may wait; more are refused with 503")
+    max_queue_rows: PositiveInt = Field(4096, description="rows that may wait, and rows of one request; more are refused")
     max_body_bytes: PositiveInt = Field(64 * MIB, description="the largest request body")
     max_json_bytes: PositiveInt = Field(8 * MIB, description="the largest JSON body: reading JSON stalls everything else")
     max_inflight_bytes: PositiveInt | None = Field(

@@ -1,6 +1,6 @@
 """The wire protocols. A dialect is a pair of pure functions, its own form of an error, and its paths.
 
-`DIALECTS` is the one list of them; the front and the OpenAPI document are made from it.
+`DIALECTS` in app.py is the one list of them; the front and the OpenAPI document are made from it.
 """
 
 from collections.abc import Callable, Mapping

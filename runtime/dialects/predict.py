@@ -4,6 +4,7 @@ One of `features` (one row), `instances` (rows) or `inputs` (named tensors), and
 forms and their answers are in the README; the one-row exchange is what the classic Flask tutorial service speaks.
 """
 
+import gc
 import itertools
 import json
 from collections import Counter
@@ -34,7 +35,7 @@ def decode(body: bytes | bytearray, signature: Signature) -> Call:
     if len(body) > _LARGE_BYTES and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
         raise BadRequest(f"the body holds more than {MAX_CONTAINERS:,} arrays and objects; send it in pieces")
     try:
-        document = orjson.loads(body)
+        document = orjson.loads(body) if len(body) <= _LARGE_BYTES else _load_large(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(_not_json(body, error)) from None
     if type(document) is dict and len(document) == 1:
@@ -48,6 +49,15 @@ def decode(body: bytes | bytearray, signature: Signature) -> Call:
         if _deeper_than(document, MAX_DEPTH):
             raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels") from None
         raise
+
+
+def _load_large(body: bytes | bytearray) -> Any:
+    """Parse without the collector, which would walk the growing document over and over: 0.17 s for 8 MiB, not 0.56."""
+    gc.disable()
+    try:
+        return orjson.loads(body)
+    finally:
+        gc.enable()
 
 
 def _not_json(body: bytes | bytearray, error: orjson.JSONDecodeError) -> str:
@@ -203,9 +213,12 @@ def _columns(values: dict[str, Any], signature: Signature) -> dict[str, Any]:
 
 def _check_columns(item: dict[str, Any], names: Sequence[str], place: str) -> None:
     """Raise InputMismatch unless the object has exactly these keys."""
-    if item.keys() == set(names):
+    wanted = set(names)
+    if item.keys() == wanted:
         return
-    for key in item.keys() - set(names):
+    for key in item:
+        if key in wanted:
+            continue
         raise InputMismatch(f"{place} has the unknown column {quoted(key)}: {did_you_mean(key, names)}")
     missing = [name for name in names if name not in item]
     raise InputMismatch(f"{place} lacks the column {_listed(map(repr, missing))}; expected are {_listed(names)}")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -132,6 +133,13 @@ def test_a_model_that_mixes_its_rows_runs_each_request_alone(mixes: Run, caplog:
 @pytest.mark.parametrize("noise", [0.0, 1e-9])
 def test_last_bits_are_no_mixing(noise: float) -> None:
     assert warm(lambda rows: rows[:, 0] + noise * len(rows)).batched
+
+
+def test_warm_up_does_not_warn_of_rows_that_nobody_sent() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert warm(lambda rows: np.log1p(rows[:, 0]) + np.log1p(-rows[:, 0])).batched
+    assert caught == []
 
 
 def test_nan_is_the_same_as_nan() -> None:
