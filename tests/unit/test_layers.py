@@ -34,6 +34,7 @@ LAYERS = [
     "sources",
     "artifact",
     "content",
+    "manifest",
     "onnx_file",
     "preflight",
     "metrics",
