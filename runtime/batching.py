@@ -17,7 +17,7 @@ from runtime.cost import TURN_S, CostModel
 from runtime.entry import Answer, Entry
 from runtime.errors import BodyTooLarge, DeadlinePassed, Draining, ModelFailed, Overloaded, RuntimeFault, plural
 from runtime.lanes import Backlog, Lane, RunBatch
-from runtime.tensors import Outputs
+from runtime.outputs import Outputs
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from runtime.tensors import Outputs, Tensor
+from runtime.outputs import Outputs
+from runtime.tensors import Tensor
 
 
 class Entry:

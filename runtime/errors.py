@@ -43,6 +43,12 @@ class UnsupportedType(RuntimeFault):
     code = "unsupported_media_type"
 
 
+class NotAcceptable(RuntimeFault):
+    """The Accept header takes nothing that can be answered here."""
+
+    code = "not_acceptable"
+
+
 class InputMismatch(RuntimeFault):
     """Parsed, but it does not fit the model: keys, rows, columns, datatypes or shapes."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.dialects import Dialect
+from runtime.dialects import Dialect, Request
 from runtime.dialects.problem import RETRY_AFTER
 from runtime.entry import Entry
 from runtime.errors import BadRequest, ModelFailed, RuntimeFault, UnsupportedType, quoted
@@ -32,7 +32,7 @@ access_log = logging.getLogger("runtime.access")
 REQUEST_ID = "ml.request_id"
 
 # Statuses of requests that never reached the model.
-_REJECTED = frozenset({408, 413, 415, 503})
+_REJECTED = frozenset({406, 408, 413, 415, 503})
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=-]{1,128}")
 
@@ -125,13 +125,13 @@ class Front:
         values[at] += 1.0
         request = dict(scope["headers"])
         connection: Protocol | None = scope.get(CONNECTION)
-        upload = Upload(self._limits, receive, request, connection)
+        upload = Upload(self._limits, receive, request, connection, dialect.binary)
         try:
             body = await upload.read()
             if target is None:
                 names = scope["path_params"]
                 target = self._targets[self._repository.get(names.get("name"), names.get("version")), dialect.name]
-            headers, content = await self._answer(started, request, body, connection, target)
+            headers, content = await self._answer(started, Request(body, request, scope["query_string"]), connection, target)
             status = 200
         except RuntimeFault as fault:
             status, headers, content = self._refuse(fault, dialect, scope, request)
@@ -163,20 +163,19 @@ class Front:
     async def _answer(
         self,
         started: float,
-        request: dict[bytes, bytes],
-        body: bytes | bytearray,
+        request: Request,
         connection: Protocol | None,
         target: Target,
     ) -> tuple[Headers, bytes]:
         """Decode, queue, wait, encode; raises RuntimeFault."""
-        if request.get(b"content-type") != b"application/json" or b"content-encoding" in request:
-            _check_type(request)
+        if b"content-encoding" in request.headers:
+            _check_encoding(request.headers[b"content-encoding"])
         deadline = started + self._request_timeout_s
-        if b"x-request-timeout-ms" in request:
-            deadline = min(deadline, started + _timeout_s(request[b"x-request-timeout-ms"]))
+        if b"x-request-timeout-ms" in request.headers:
+            deadline = min(deadline, started + _timeout_s(request.headers[b"x-request-timeout-ms"]))
         model, dialect = target.model, target.dialect
         decoding = time.perf_counter()
-        call = dialect.decode(body, model.signature)
+        call = dialect.decode(request, model.signature)
         entry = Entry(call.tensors, call.rows, call.outputs, model.key(call.outputs, call.tensors), deadline)
         decoded = time.perf_counter()
         future = model.batcher.submit(entry)
@@ -184,14 +183,14 @@ class Front:
             connection.awaited = (model.batcher, entry)
         answer = await future
         encoding = time.perf_counter()
-        content = dialect.encode(call, answer, model.signature)
+        content_type, content = dialect.encode(call, answer, model.signature)
         timing = b"decode;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f, encode;dur=%.3f" % (
             (decoded - decoding) * 1e3,
             answer.queue_s * 1e3,
             answer.infer_s * 1e3,
             (time.perf_counter() - encoding) * 1e3,
         )
-        return [(b"content-type", b"application/json"), (b"server-timing", timing), *target.headers], content
+        return [(b"content-type", content_type), (b"server-timing", timing), *target.headers], content
 
     def _refuse(
         self, fault: RuntimeFault, dialect: Dialect, scope: Scope, request: dict[bytes, bytes]
@@ -244,15 +243,9 @@ def _timeout_s(given: bytes) -> float:
     return int(given) / 1000
 
 
-def _check_type(request: dict[bytes, bytes]) -> None:
-    """Raise UnsupportedType unless the body is plain JSON."""
-    kind = request.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
-        came = f"is {quoted(kind.decode('latin-1'))}" if kind else "is missing"
-        raise UnsupportedType(
-            f"the Content-Type {came}, expected application/json (with curl: -H 'Content-Type: application/json')"
-        )
-    encoding = request.get(b"content-encoding", b"identity").lower()
+def _check_encoding(given: bytes) -> None:
+    """Raise UnsupportedType unless the body is as it is."""
+    encoding = given.lower()
     if encoding != b"identity":
         raise UnsupportedType(
             f"the Content-Encoding is {quoted(encoding.decode('latin-1'))}; send the body as it is, without compression"

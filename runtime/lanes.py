@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from runtime.entry import Entry
-from runtime.tensors import Outputs, Tensor
+from runtime.outputs import Outputs
+from runtime.tensors import Tensor
 
 
 class RunBatch(Protocol):

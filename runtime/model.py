@@ -16,8 +16,9 @@ from runtime.backends import Backend, Placement, open_backend
 from runtime.batching import Batcher, BatchMeter, Limits, TurnBudget
 from runtime.cost import CostModel
 from runtime.errors import BadArtifact, RuntimeFault
+from runtime.outputs import Outputs, check_rows_out
 from runtime.row_check import keeps_rows_apart
-from runtime.tensors import Array, Outputs, Tensor, check_rows_out, concat
+from runtime.tensors import Array, Column, Tensor, concat
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +169,18 @@ def _one_line(error: object) -> str:
     return " ".join(str(error).split())[:300]
 
 
+def _column(column: Column) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": column.name, "datatype": column.datatype, "nullable": column.nullable}
+    # What is not said is the usual: needed, looked at, as it is.
+    if not column.required:
+        described["required"] = False
+    if column.unused:
+        described["unused"] = True
+    if column.datetime:
+        described["format"] = "datetime"
+    return described
+
+
 def describe(model: Model) -> dict[str, Any]:
     """What `GET /models/{name}` tells of a model."""
     signature = model.signature
@@ -183,7 +196,7 @@ def describe(model: Model) -> dict[str, Any]:
         "inputs": tensors(signature.inputs),
         "outputs": tensors(signature.outputs),
         "default_outputs": list(signature.default_outputs),
-        "columns": list(signature.columns),
+        "columns": [_column(column) for column in signature.columns],
         "classes": model.backend.classes,
         "libraries": dict(model.backend.facts),
         "batching": {

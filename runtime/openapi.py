@@ -22,6 +22,7 @@ _PROBLEM: Final = {
 _REFUSALS: Final[Mapping[str, str]] = {
     "400": "Not parseable",
     "404": "No such model",
+    "406": "Nothing that the Accept header takes",
     "408": "The body did not arrive in time",
     "413": "The body is over the limit",
     "415": "Not a type that is read here",
@@ -49,7 +50,7 @@ def _operation(dialect: Dialect, path: str, model: Model | None) -> dict[str, An
         }
     else:
         described = dialect.openapi(model.signature, model.example)
-    parameters = [
+    parameters = described.get("parameters", []) + [
         {
             "name": name,
             "in": "path",
@@ -66,7 +67,7 @@ def _operation(dialect: Dialect, path: str, model: Model | None) -> dict[str, An
         "tags": ["predict"],
         "summary": "Predict",
         "operationId": f"{dialect.name}{path.replace('/', '_').replace('{', '').replace('}', '')}",
-        **({"parameters": parameters} if parameters else {}),
         **described,
+        **({"parameters": parameters} if parameters else {}),
         "responses": {**described["responses"], **refusals},
     }

@@ -1,7 +1,7 @@
 """Tensors as the wire and the models see them: datatypes, specs, the signature's checks, concat and split by rows.
 
-Dialects call `from_nested`, `Signature.take_row` and `Signature.check` with what they decoded; batching calls `concat`;
-dialects read answers through `Outputs`. Everything here is pure and runs on the event loop, so what is done per request
+Dialects call `from_nested`, `Signature.take_row` and `Signature.check` with what they decoded; batching calls `concat`.
+Everything here is pure and runs on the event loop, so what is done per request
 is counted in microseconds. The datatypes are those of the Open Inference Protocol V2; -1 in a shape means any length.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from runtime.errors import InputMismatch, ModelFailed, NotRepresentable, did_you_mean, kind_of, plural, quoted
+from runtime.errors import InputMismatch, did_you_mean, kind_of, plural, quoted
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -36,12 +36,6 @@ DATATYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "FP64": np.dtype(np.float64),
     "BYTES": np.dtype(np.object_),
 }
-
-# Values of one output in one answer: writing more as JSON would stall all other requests for longer than reading the
-# largest body does.
-MAX_ANSWER_VALUES: Final = 1_000_000
-# Up to so many values a batch's output becomes Python values as a whole, once for all its requests.
-_SHARED_VALUES: Final = 65_536
 
 _NUMBERS = frozenset({int, float})
 _LEAVES: Final[Mapping[str, tuple[frozenset[type], str]]] = {
@@ -85,11 +79,34 @@ class TensorSpec:
         return self.datatype not in ("BYTES", "BOOL")
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table whose values have names.
+
+    `nullable`: a null is a missing value, and the model takes it. Not `required`: a row given by names may leave it out.
+    `unused`: the model was trained with it and does not look at it, so any value does. `datetime`: an ISO 8601 text on the
+    wire, a numpy.datetime64 for the model. `limit`: the largest magnitude that the model takes.
+    """
+
+    name: str
+    datatype: str = "FP64"
+    nullable: bool = False
+    required: bool = True
+    unused: bool = False
+    datetime: bool = False
+    limit: float = math.inf
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return DATATYPES[self.datatype]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Signature:
     """The inputs and outputs of a model, and how its rows may be put together.
 
-    `columns` names the values of a row where the only input is a table. `prediction` and `probability` name the outputs
+    `columns` describe the values of a row where the only input is a table that was made with names: its datatype is that of all
+    columns, or BYTES (Python objects) where they differ (`mixed`). `prediction` and `probability` name the outputs
     that our own dialect answers under these words, empty where the model has none. `batched` is False where axis 0 is not a row
     axis: then every request runs alone. `row_multiple` is the fixed length of axis 0 of a model that has one.
     """
@@ -97,7 +114,7 @@ class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     default_outputs: tuple[str, ...]
-    columns: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
     prediction: str = ""
     probability: str = ""
     batched: bool = True
@@ -107,9 +124,13 @@ class Signature:
     _row_length: int = field(init=False, default=-2)
     _row_limit: float = field(init=False, default=math.inf)
     static: bool = field(init=False, default=False)
+    column_names: tuple[str, ...] = field(init=False, default=())
+    mixed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         derive = object.__setattr__
+        derive(self, "column_names", tuple(column.name for column in self.columns))
+        derive(self, "mixed", bool(self.columns) and self.inputs[0].datatype == "BYTES")
         derive(self, "static", self.batched and all(-1 not in spec.shape[1:] for spec in self.inputs))
         first = self.inputs[0]
         if (
@@ -291,59 +312,3 @@ def concat(parts: Sequence[Tensor], dtype: np.dtype[Any]) -> Array:
         return np.array(list(chain.from_iterable(parts)), dtype=dtype)
     arrays = [np.array(part, dtype=dtype) if type(part) is list else part for part in parts]
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)  # type: ignore[return-value]
-
-
-class Outputs:
-    """What one batch answered: arrays by name; all JSON answers of the batch share one `tolist()` an output."""
-
-    __slots__ = ("_lists", "arrays")
-
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
-        self.arrays = arrays
-        self._lists: dict[str, list[Any]] = {}
-
-    def rows_as_lists(self, name: str, start: int, stop: int) -> list[Any]:
-        """Rows of an output as Python values, NaN stays NaN; raises NotRepresentable for an infinity in these rows."""
-        lists = self._lists.get(name)
-        if lists is None:
-            array = self.arrays[name]
-            if array.size > _SHARED_VALUES:
-                own: list[Any] = self._own_rows(name, array[start:stop])
-                return own
-            lists = self._lists[name] = array.tolist()
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                # Rare, so looked at again by each request of the batch: only a request's own rows may fail it.
-                self._lists[name] = lists = _RowsWithNaN(lists)
-        rows = lists[start:stop]
-        if type(lists) is _RowsWithNaN and np.isinf(self.arrays[name][start:stop]).any():
-            raise NotRepresentable(_INFINITY.format(name=name))
-        return rows
-
-    def whole(self, name: str) -> Any:
-        """An output of a model without a row axis as Python values; raises NotRepresentable for an infinity."""
-        return self._own_rows(name, self.arrays[name])
-
-    def _own_rows(self, name: str, array: Array) -> Any:
-        if array.size > MAX_ANSWER_VALUES:
-            raise NotRepresentable(
-                f"the answer holds {array.size:,} values in the output {name!r}, more than the {MAX_ANSWER_VALUES:,} "
-                "that are written as JSON; send fewer rows in one request"
-            )
-        if array.dtype.kind == "f" and np.isinf(array).any():
-            raise NotRepresentable(_INFINITY.format(name=name))
-        return array.tolist()
-
-
-_INFINITY: Final = "the model answered with an infinity in its output {name!r}, for which JSON has no form"
-
-
-class _RowsWithNaN(list[Any]):
-    """Rows of which some are not finite. orjson writes NaN as null, which is the form in which it comes in, too."""
-
-
-def check_rows_out(arrays: Mapping[str, Array], rows: int) -> None:
-    """Raise ModelFailed unless every output has as many rows as went in: never somebody else's answer."""
-    for name, array in arrays.items():
-        have = array.shape[0] if array.ndim else 0
-        if have != rows:
-            raise ModelFailed(f"the model was given {plural(rows, 'row')} and answered {have} in its output {name!r}")

@@ -15,11 +15,12 @@ LINGER_S: Final = 2.0
 class BodyLimits:
     """Bytes of one body and of all bodies under way together; one for a process, on the event loop."""
 
-    __slots__ = ("body_timeout_s", "inflight", "inflight_bytes", "largest", "variable")
+    __slots__ = ("body_timeout_s", "inflight", "inflight_bytes", "largest", "largest_text", "text_variable")
 
     def __init__(self, *, body_bytes: int, json_bytes: int, inflight_bytes: int, body_timeout_s: float) -> None:
-        self.largest = min(body_bytes, json_bytes)
-        self.variable = "MAX_JSON_BYTES" if json_bytes <= body_bytes else "MAX_BODY_BYTES"
+        self.largest = body_bytes
+        self.largest_text = min(body_bytes, json_bytes)
+        self.text_variable = "MAX_JSON_BYTES" if json_bytes <= body_bytes else "MAX_BODY_BYTES"
         self.inflight_bytes = inflight_bytes
         self.body_timeout_s = body_timeout_s
         self.inflight = 0
@@ -28,7 +29,7 @@ class BodyLimits:
 class Upload:
     """`complete` tells whether the whole body was read, so that the connection can go on."""
 
-    __slots__ = ("_connection", "_declared", "_limits", "_receive", "_reserved", "complete")
+    __slots__ = ("_connection", "_declared", "_largest", "_limits", "_receive", "_reserved", "complete")
 
     def __init__(
         self,
@@ -36,8 +37,11 @@ class Upload:
         receive: Callable[[], Any],
         headers: Mapping[bytes, bytes],
         connection: Protocol | None,
+        binary: frozenset[bytes] = frozenset(),
     ) -> None:
+        """`binary` are the content types that are not parsed as text, so that the larger limit holds for them."""
         self._limits = limits
+        self._largest = limits.largest if headers.get(b"content-type") in binary else limits.largest_text
         self._receive = receive
         self._connection = connection
         # The HTTP parser has refused a length that is no number, and one that stands beside Transfer-Encoding.
@@ -47,7 +51,7 @@ class Upload:
 
     async def read(self) -> bytes | bytearray:
         """The body. Raises BodyTooLarge (before reading, if the length is declared), Overloaded, BodyTimeout, ClientLeft."""
-        if self._declared > self._limits.largest:
+        if self._declared > self._largest:
             raise self._too_large()
         # Refused before it is read, but reserved only as it arrives: a length that is declared costs its client nothing.
         self._check_room(self._declared)
@@ -92,7 +96,7 @@ class Upload:
 
     def _reserve(self, size: int) -> None:
         limits = self._limits
-        if size > limits.largest:
+        if size > self._largest:
             raise self._too_large()
         more = size - self._reserved
         self._check_room(more)
@@ -100,8 +104,9 @@ class Upload:
         self._reserved = size
 
     def _too_large(self) -> BodyTooLarge:
-        limits = self._limits
-        return BodyTooLarge(f"the body is over {limits.largest:,} bytes ({limits.variable}); send fewer rows in one request")
+        binary = self._largest != self._limits.largest_text
+        variable = "MAX_BODY_BYTES" if binary else self._limits.text_variable
+        return BodyTooLarge(f"the body is over {self._largest:,} bytes ({variable}); send fewer rows in one request")
 
     def _check_room(self, more: int) -> None:
         limits = self._limits

@@ -18,7 +18,8 @@ from runtime.artifact import Artifact
 from runtime.batching import Batcher, Limits, TurnBudget
 from runtime.cost import CostModel
 from runtime.entry import Answer, Entry
-from runtime.tensors import Array, Outputs, Signature, Tensor, TensorSpec, concat
+from runtime.outputs import Outputs
+from runtime.tensors import Array, Signature, Tensor, TensorSpec, concat
 
 PATIENCE_S = 20.0
 """How long a test waits for what must happen, before it says that it did not."""

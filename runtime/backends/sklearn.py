@@ -19,7 +19,7 @@ import sklearn
 from runtime.artifact import Artifact
 from runtime.backends import Placement
 from runtime.errors import BadArtifact, DeviceUnavailable, ModelFailed, UnsupportedModel
-from runtime.tensors import Array, Signature, TensorSpec, datatype_of
+from runtime.tensors import Array, Column, Signature, TensorSpec, datatype_of
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ class SklearnBackend:
             inputs=(spec,),
             outputs=tuple(TensorSpec(name, _output_datatype(array), (-1, *(array.shape[1:]))) for name, array in given.items()),
             default_outputs=default,
-            columns=self._columns,
+            columns=tuple(Column(name, nullable=spec.nullable, limit=spec.limit) for name in self._columns),
             prediction="predict" if "predict" in names else "transform",
             probability="predict_proba" if "predict_proba" in names else "",
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from runtime.tensors import Signature, TensorSpec
+from runtime.tensors import Column, Signature, TensorSpec
 
 
 def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any]:
@@ -11,10 +11,50 @@ def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any
 
     `example`: one row's inputs by name, as Python values with the row axis.
     """
-    tensors = {spec.name: _schema(spec, spec.shape, f"{spec.datatype} {list(spec.shape)}") for spec in signature.inputs}
-    named = {"inputs": {"type": "object", "properties": tensors, "required": list(tensors), "additionalProperties": False}}
+    forms, examples = _forms(signature, example)
+    names = {"type": "array", "items": {"enum": [spec.name for spec in signature.outputs]}, "minItems": 1}
+    for form in forms:
+        form["properties"]["outputs"] = {**names, "description": "outputs to compute in place of the default ones"}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content: dict[str, Any] = {"application/json": {"schema": {"anyOf": forms}, "examples": examples}}
+    answers: dict[str, Any] = {"application/json": {"schema": _schema_of_answer()}, "application/x-npy": binary}
+    if len(signature.inputs) == 1 and not signature.mixed:
+        content["application/x-npy"] = binary
+    if signature.batched:
+        answers["text/csv"] = {"schema": {"type": "string"}}
+        if all(len(spec.shape) <= 2 for spec in signature.inputs):
+            content["text/csv"] = {"schema": {"type": "string"}}
+    parameters = [
+        {
+            "name": "outputs",
+            "in": "query",
+            "required": False,
+            "description": "outputs to compute, for a body that has no place for them (CSV, .npy); separated by commas",
+            "schema": {"type": "string"},
+        }
+    ]
+    return {
+        "parameters": parameters,
+        "requestBody": {"required": True, "content": content},
+        "responses": {"200": {"description": "The answer", "content": answers}},
+    }
+
+
+def _forms(signature: Signature, example: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The schemas of the JSON forms that this model takes, and an example of each kind."""
+    if signature.mixed:
+        values = {column.name: [value] for column, value in zip(signature.columns, _first_row(signature, example), strict=True)}
+        tensors = {
+            column.name: {"type": "array", "items": _schema_of_value(column), "minItems": 1} for column in signature.columns
+        }
+        required = [column.name for column in signature.columns if column.required]
+    else:
+        values = dict(example)
+        tensors = {spec.name: _schema(spec, spec.shape, f"{spec.datatype} {list(spec.shape)}") for spec in signature.inputs}
+        required = list(tensors)
+    named = {"inputs": {"type": "object", "properties": tensors, "required": required, "additionalProperties": False}}
     forms: list[dict[str, Any]] = []
-    examples = {"inputs": {"summary": "tensors by name", "value": {"inputs": dict(example)}}}
+    examples: dict[str, Any] = {"inputs": {"summary": "tensors by name", "value": {"inputs": values}}}
     if signature.batched and signature.row_multiple == 1:
         rows = [_schema_of_row(signature)]
         if signature.columns:
@@ -22,23 +62,34 @@ def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any
         one = _example_row(signature, example)
         # Rows are all arrays or all objects.
         lists = [{"type": "array", "items": row, "minItems": 1} for row in rows]
-        forms += [_form({"features": _any_of(rows)}), _form({"instances": _any_of(lists)})]
+        forms += [_form({"features": _any_of(rows)}), _form({"instances": _any_of(lists)}), *_frames(lists[0], signature)]
         examples = {
             "row": {"summary": "one row", "value": {"features": one}},
             "rows": {"summary": "several rows", "value": {"instances": [one, one]}},
             **examples,
         }
-    names = {"type": "array", "items": {"enum": [spec.name for spec in signature.outputs]}, "minItems": 1}
-    forms.append(_form(named))
-    for form in forms:
-        form["properties"]["outputs"] = {**names, "description": "outputs to compute in place of the default ones"}
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"anyOf": forms}, "examples": examples}},
-        },
-        "responses": {"200": {"description": "The answer", "content": {"application/json": {"schema": _schema_of_answer()}}}},
+    return [*forms, _form(named)], examples
+
+
+def _frames(objects: dict[str, Any], signature: Signature) -> list[dict[str, Any]]:
+    """The forms in which data frames are written, for tables."""
+    if not signature.columns:
+        return []
+    # Any order of the columns is taken; the one that is shown is the training's.
+    names = {"enum": [list(signature.column_names)]}
+    cells = {"type": "array", "minItems": 1, "items": _schema_of_row(signature)}
+    split = {
+        "type": "object",
+        "properties": {"columns": names, "data": cells, "index": {"type": "array", "items": {"type": ["integer", "string"]}}},
+        "required": ["columns", "data"],
+        "additionalProperties": False,
     }
+    return [_form({"dataframe_split": split}), _form({"dataframe_records": objects})]
+
+
+def _first_row(signature: Signature, example: Mapping[str, Any]) -> list[Any]:
+    row: list[Any] = example[signature.inputs[0].name][0]
+    return row
 
 
 def _form(properties: dict[str, Any]) -> dict[str, Any]:
@@ -77,19 +128,34 @@ def _schema(spec: TensorSpec, shape: tuple[int, ...], text: str = "") -> dict[st
 
 def _schema_of_row(signature: Signature) -> dict[str, Any]:
     spec = signature.inputs[0]
-    text = f"one value each of {', '.join(signature.columns)}" if signature.columns else f"{spec.datatype} values"
+    if signature.mixed:
+        items = [_schema_of_value(column) for column in signature.columns]
+        names = ", ".join(signature.column_names)
+        row = {"type": "array", "prefixItems": items, "items": False, "minItems": len(items), "maxItems": len(items)}
+        return row | {"description": f"one value each of {names}"}
+    text = f"one value each of {', '.join(signature.column_names)}" if signature.columns else f"{spec.datatype} values"
     return _schema(spec, spec.shape[1:], text) if len(signature.inputs) == 1 else _schema_of_object(signature)
 
 
 def _schema_of_object(signature: Signature) -> dict[str, Any]:
     if signature.columns:
-        return _form({name: _schema(signature.inputs[0], ()) for name in signature.columns})
+        made = _form({column.name: _schema_of_value(column) for column in signature.columns})
+        return made | {"required": [column.name for column in signature.columns if column.required]}
     return _form({spec.name: _schema(spec, () if spec.shape[1:] == (1,) else spec.shape[1:]) for spec in signature.inputs})
+
+
+def _schema_of_value(column: Column) -> dict[str, Any]:
+    if column.unused:
+        return {"description": "the model does not look at it"}
+    made = dict(_JSON_TYPES[column.dtype.kind])
+    if column.nullable or not column.required:
+        made["type"] = [made["type"], "null"]
+    return made | ({"format": "date-time"} if column.datetime else {})
 
 
 def _example_row(signature: Signature, example: Mapping[str, Any]) -> Any:
     if len(signature.inputs) == 1:
         row = example[signature.inputs[0].name][0]
-        return dict(zip(signature.columns, row, strict=True)) if signature.columns else row
+        return dict(zip(signature.column_names, row, strict=True)) if signature.columns else row
     rows = {spec.name: example[spec.name][0] for spec in signature.inputs}
     return {spec.name: rows[spec.name][0] if spec.shape[1:] == (1,) else rows[spec.name] for spec in signature.inputs}

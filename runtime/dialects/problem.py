@@ -17,6 +17,7 @@ CONTENT_TYPE: Final = b"application/problem+json"
 STATUSES: Final[Mapping[type[RuntimeFault], int]] = {
     errors.BadRequest: 400,
     errors.ModelNotFound: 404,
+    errors.NotAcceptable: 406,
     errors.BodyTimeout: 408,
     errors.BodyTooLarge: 413,
     errors.UnsupportedType: 415,

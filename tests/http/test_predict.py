@@ -284,7 +284,10 @@ def test_types_that_are_json(kind: str, models: Models) -> None:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        (None, "the Content-Type is missing, expected application/json (with curl: -H 'Content-Type: application/json')"),
+        (
+            None,
+            "the Content-Type is missing, expected application/json or text/csv or application/x-npy (with",
+        ),
         ("text/plain", "is 'text/plain'"),
         ("application/x-www-form-urlencoded", "is 'application/x-www-form-urlencoded'"),
         ("application/x-pickle", "is 'application/x-pickle'"),

@@ -13,7 +13,7 @@ from runtime.artifact import find
 from runtime.backends import Placement
 from runtime.backends import onnx as leaf
 from runtime.backends.onnx import OnnxBackend, _classifier, _row_axis
-from runtime.dialects.predict import decode
+from runtime.dialects.json_body import decode
 from runtime.errors import BadArtifact, DeviceUnavailable, ModelFailed, UnsupportedModel
 from runtime.tensors import DATATYPES, Array, TensorSpec
 from tests.models import ELEMENTS, SPECIES, Models, dataset, session

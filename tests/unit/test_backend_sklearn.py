@@ -49,7 +49,7 @@ from runtime.artifact import Artifact, find
 from runtime.backends import Placement
 from runtime.backends import sklearn as leaf
 from runtime.backends.sklearn import SklearnBackend
-from runtime.dialects.predict import decode
+from runtime.dialects.json_body import decode
 from runtime.errors import BadArtifact, DeviceUnavailable, InputMismatch, ModelFailed, UnsupportedModel
 from runtime.tensors import Array
 from tests import badmodels
@@ -359,7 +359,7 @@ def test_classes_of_several_outputs(served: Any) -> None:
 def test_columns_of_a_data_frame(served: Any) -> None:
     model = estimator("columns")
     backend = served(model)
-    assert backend.signature.columns == tuple(IRIS_COLUMNS)
+    assert backend.signature.column_names == tuple(IRIS_COLUMNS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # «X does not have valid feature names»
         answers = backend.run({"input": IRIS}, ("predict", "predict_proba"))
@@ -373,7 +373,7 @@ def test_columns_that_are_chosen_by_name(served: Any) -> None:
     chosen = ColumnTransformer([("a", StandardScaler(), ["petal_width", "sepal_length"])])
     model = make_pipeline(chosen, LogisticRegression()).fit(frame, TARGETS)
     backend = served(model)
-    assert backend.signature.columns == tuple(IRIS_COLUMNS)
+    assert backend.signature.column_names == tuple(IRIS_COLUMNS)
     assert same(backend.run({"input": IRIS}, ("predict",))["predict"], model.predict(frame))
 
 

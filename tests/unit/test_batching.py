@@ -25,7 +25,7 @@ from runtime.errors import (
     RuntimeFault,
 )
 from runtime.lanes import Lane
-from runtime.tensors import Outputs
+from runtime.outputs import Outputs
 from tests.fakes import (
     Echo,
     FixedCost,

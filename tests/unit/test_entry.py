@@ -5,7 +5,7 @@ import pytest
 
 from runtime.entry import Answer
 from runtime.errors import NotRepresentable
-from runtime.tensors import MAX_ANSWER_VALUES, Outputs
+from runtime.outputs import MAX_ANSWER_VALUES, Outputs
 
 
 def test_the_rows_between_start_and_stop() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.entry import Entry
 from runtime.lanes import Backlog, Lane
-from runtime.tensors import Outputs
+from runtime.outputs import Outputs
 from tests.fakes import PATIENCE_S, Echo, entry, tags_of
 
 Outcome = Outputs | BaseException

@@ -42,6 +42,8 @@ LAYERS = [
     "logs",
     "cpu_budget",
     "settings",
+    "outputs",
+    "tables",
     "tensors",
     "errors",
 ]

@@ -10,10 +10,12 @@ import orjson
 import pytest
 
 from runtime.dialects import Call
-from runtime.dialects.predict import decode, encode
+from runtime.dialects.json_body import decode
+from runtime.dialects.predict import encode
 from runtime.entry import Answer
 from runtime.errors import BadRequest, InputMismatch, NotRepresentable, RuntimeFault
-from runtime.tensors import Array, Outputs, Signature, TensorSpec, concat
+from runtime.outputs import Outputs
+from runtime.tensors import Array, Column, Signature, TensorSpec, concat
 
 PREDICT = TensorSpec("predict", "INT64", (-1,))
 PROBA = TensorSpec("predict_proba", "FP64", (-1, 3))
@@ -32,7 +34,7 @@ def signature(*inputs: TensorSpec, **more: Any) -> Signature:
 
 
 TABLE = signature(TensorSpec("input", "FP64", (-1, 4)))
-NAMED = signature(TensorSpec("input", "FP64", (-1, 3)), columns=("age", "income", "score"))
+NAMED = signature(TensorSpec("input", "FP64", (-1, 3)), columns=(Column("age"), Column("income"), Column("score")))
 NULLABLE = signature(TensorSpec("input", "FP64", (-1, 4), nullable=True))
 LIMITED = signature(TensorSpec("input", "FP64", (-1, 4), limit=3.4e38))
 FP32 = signature(TensorSpec("input", "FP32", (-1, 4)))
@@ -340,7 +342,7 @@ def test_thousands_of_keys_are_refused_at_once() -> None:
     assert "unknown key 'key 0'" in refused(many)
     assert "unknown column" in refused({"features": many}, NAMED)
     assert "unknown name" in refused({"inputs": many})
-    wide = signature(TensorSpec("input", "FP64", (-1, 5000)), columns=tuple(f"c{i}" for i in range(5000)))
+    wide = signature(TensorSpec("input", "FP64", (-1, 5000)), columns=tuple(Column(f"c{i}") for i in range(5000)))
     text = refused({"features": {"c0": 1}}, wide)
     assert len(text) < 500
 
@@ -401,7 +403,7 @@ def test_a_column_twice_in_a_row() -> None:
         ({"Features": ROW}, "did you mean 'features'?"),
         ({"instance": [ROW]}, "did you mean 'instances'?"),
         ({"input": [ROW]}, "did you mean 'inputs'?"),
-        ({"data": [ROW]}, "expected 'features' or 'instances' or 'inputs' or 'outputs'"),
+        ({"data": [ROW]}, "expected 'features' or 'instances' or 'inputs' or 'dataframe_split' or"),
         ({"features": ROW, "output": ["predict"]}, "did you mean 'outputs'?"),
         ({"features": ROW, "": 1}, "the unknown key ''"),
         ({"a\r\nX-Evil: 1": ROW}, r"'a\r\nX-Evil: 1'"),
@@ -668,7 +670,7 @@ def encoded(
         document["outputs"] = list(asked)
     call = decode(body(document), of)
     outputs = Outputs({name: np.asarray(values) for name, values in given.items()})
-    return orjson.loads(encode(call, Answer(outputs, start, stop, 0.0, 0.0), of))
+    return orjson.loads(encode(call, Answer(outputs, start, stop, 0.0, 0.0), of)[1])
 
 
 CLASSES = {"predict": [0, 2], "predict_proba": [[0.9, 0.1, 0.0], [0.2, 0.2, 0.6]]}
@@ -792,7 +794,7 @@ def test_each_request_of_a_batch_reads_its_own_rows(seed: int) -> None:
     at = 0
     for size in sizes:
         call = decode(body({"instances": [ROW] * size}), TABLE)
-        answer = orjson.loads(encode(call, Answer(outputs, at, at + size, 0.0, 0.0), TABLE))
+        answer = orjson.loads(encode(call, Answer(outputs, at, at + size, 0.0, 0.0), TABLE)[1])
         assert answer["predictions"] == list(range(at, at + size))
         expected = [[None if math.isnan(x) else x for x in row] for row in values[at : at + size].tolist()]
         assert answer["probabilities"] == expected

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from runtime.dialects.predict import decode
+from runtime.dialects.json_body import decode
 from runtime.dialects.predict_schema import operation
 from runtime.errors import InputMismatch
 from runtime.tensors import Signature, TensorSpec
