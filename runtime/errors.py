@@ -148,6 +148,18 @@ class UnsupportedModel(ArtifactFault):
     code = "unsupported_model"
 
 
+class VersionMismatch(ArtifactFault):
+    """It was made with other versions of libraries than are here, in which it may fail or answer differently."""
+
+    code = "version_mismatch"
+
+
+class MissingModule(ArtifactFault):
+    """It needs a package, or code of its author, that is not here."""
+
+    code = "missing_module"
+
+
 class DeviceUnavailable(ArtifactFault):
     """DEVICE asks for what this machine or this image does not have."""
 

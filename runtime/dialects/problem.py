@@ -36,6 +36,8 @@ STATUSES: Final[Mapping[type[RuntimeFault], int]] = {
     errors.UnsafeLink: 500,
     errors.BadArtifact: 500,
     errors.UnsupportedModel: 500,
+    errors.VersionMismatch: 500,
+    errors.MissingModule: 500,
     errors.DeviceUnavailable: 500,
     errors.BadSetting: 500,
 }
