@@ -17,6 +17,8 @@ class Health:
         self._since = time.monotonic()
         self._status: Status = "loading"
         self.reason = ""
+        # Said for as long as there is no other reason: what is wrong with a model that serves all the same.
+        self.notice = ""
         # Seconds that the slowest batch in a lane has been running; the loaded model's.
         self.stuck_for: Callable[[], float] = lambda: 0.0
 
@@ -33,7 +35,7 @@ class Health:
 
     def body(self) -> dict[str, Any]:
         """The body of /health."""
-        status, reason = self._status, self.reason
+        status, reason = self._status, self.reason or self.notice
         if status == "healthy" and not self.ready:
             status = "failed"
             reason = f"a batch has been running for {self.stuck_for():.0f} s, longer than STUCK_AFTER_S"

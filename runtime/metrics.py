@@ -130,6 +130,12 @@ class Metrics:
         self.load_duration = s.family(
             "ml_model_load_duration_seconds", "What the parts of the load took.", "gauge", (*of_model, "phase")
         )
+        self.version_mismatch = s.family(
+            "ml_model_version_mismatch",
+            "1 if the model was made with other versions of libraries and loaded all the same (VERSION_MISMATCH=warn).",
+            "gauge",
+            of_model,
+        )
         self.ready = s.family("ml_ready", "1 if the server answers predictions.", "gauge")
         self.busy_at = s.place(self.busy)
         self.in_progress_at = s.place(self.in_progress)

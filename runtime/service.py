@@ -155,7 +155,7 @@ class Service:
                 "loading",
                 extra={"facts": {"artifact": str(found.path), "backend": found.kind, "bytes": found.size_bytes}},
             )
-            placement = Placement(settings.device, self._budget.threads)
+            placement = Placement(settings.device, self._budget.threads, settings.version_mismatch)
             return Model.load(settings.model_name, settings.model_version, found, placement, settings.max_batch_rows)
         except ArtifactFault as fault:
             return fault
@@ -179,6 +179,9 @@ class Service:
         )
         info = (model.artifact.kind, model.revision, model.backend.facts.get("device", "cpu"))
         series.set(series.model_info, 1.0, model.name, model.version, *info)
+        mismatch = model.backend.facts.get("version_mismatch", "")
+        series.set(series.version_mismatch, float(bool(mismatch)), model.name, model.version)
+        self._health.notice = mismatch
         for phase, seconds in model.phases.items():
             series.set(series.load_duration, seconds, model.name, model.version, phase)
 

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
         None, gt=0, le=4096, description="the CPU budget; by default the smaller of affinity and the cgroup's quota"
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], _lower] = Field("auto", description="where ONNX models run")
+    version_mismatch: Annotated[Literal["refuse", "warn"], _lower] = Field(
+        "refuse", description="a pickle made with another minor version of scikit-learn; warn loads it, and says so everywhere"
+    )
     max_batch_rows: PositiveInt = Field(256, description="rows of several requests that run as one batch, at most")
     max_queue_rows: PositiveInt = Field(4096, description="rows that may wait, and rows of one request; more are refused")
     max_body_bytes: PositiveInt = Field(64 * MIB, description="the largest request body")

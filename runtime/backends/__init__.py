@@ -16,10 +16,11 @@ from runtime.tensors import Array, Signature
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where and how wide a model may run: DEVICE and the threads of the CPU budget."""
+    """Where, how wide and whether a model may run: DEVICE, the threads of the CPU budget, VERSION_MISMATCH."""
 
     device: Literal["auto", "cpu", "cuda"]
     threads: int
+    version_mismatch: Literal["refuse", "warn"] = "refuse"
 
 
 class Backend(Protocol):
@@ -38,7 +39,10 @@ class Backend(Protocol):
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What `/models` tells: type of the model, library versions, device, providers."""
+        """What `/models` tells: type of the model, library versions, device, providers.
+
+        `version_mismatch` is there if it was loaded in spite of one, and says which.
+        """
 
     @property
     def classes(self) -> list[object] | None:

@@ -15,7 +15,9 @@ from typing import Any, Final, cast
 import joblib
 import numpy as np
 import sklearn
+from sklearn.exceptions import InconsistentVersionWarning
 
+from runtime import remedies
 from runtime.artifact import Artifact
 from runtime.backends import Placement
 from runtime.errors import BadArtifact, DeviceUnavailable, ModelFailed, UnsupportedModel
@@ -48,7 +50,7 @@ def load(artifact: Artifact, placement: Placement) -> "SklearnBackend":
             f"{artifact.path.name} is a scikit-learn model, which runs on the CPU, but DEVICE is cuda: "
             "set DEVICE=auto, or export the model to ONNX to run it on a GPU"
         )
-    model = _unpickle(artifact)
+    model, mismatch = _unpickle(artifact, placement.version_mismatch)
     if isinstance(model, type):
         raise UnsupportedModel(
             f"{artifact.path.name} holds {_what_is(model)} itself, not a fitted instance of it: "
@@ -62,34 +64,32 @@ def load(artifact: Artifact, placement: Placement) -> "SklearnBackend":
     for estimator in _estimators(model):
         if "n_jobs" in vars(estimator):
             estimator.n_jobs = 1  # parallelism is planned by the runtime: its lanes, its workers
-    return SklearnBackend(model, artifact)
+    return SklearnBackend(model, artifact, mismatch)
 
 
-def _unpickle(artifact: Artifact) -> Any:
+def _unpickle(artifact: Artifact, mode: remedies.Mode) -> tuple[Any, str]:
+    """The model, and the mismatch of versions that `mode` let pass. The only place that loads a pickle: the gate is here."""
+    name = artifact.path.name
+    mismatch = remedies.check(artifact.path, mode)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             model = joblib.load(artifact.path)
         except ModuleNotFoundError as error:
-            raise BadArtifact(
-                f"{artifact.path.name} needs the Python module {error.name!r}, which is not installed here: "
-                f"add its package to the image, for example RUN pip install {(error.name or '').partition('.')[0]}"
-            ) from error
-        except AttributeError as error:
-            if "__main__" not in str(error):
-                raise _cannot(artifact, error) from error
-            raise BadArtifact(
-                f"{artifact.path.name} was made by a script that defined a class or function of the model itself "
-                f"({_one_line(error)}): put that into a module of its own, import it in the script, train again, "
-                "and put the module where Python finds it here (PYTHONPATH)"
-            ) from error
+            remedies.check_module(name, error.name or "", mode)
+            raise BadArtifact(f"{name} needs the Python module {error.name!r}, which is not here") from error
         except MemoryError as error:
-            raise BadArtifact(f"{artifact.path.name} ({artifact.size_bytes:,} bytes) does not fit into the memory") from error
+            raise BadArtifact(f"{name} ({artifact.size_bytes:,} bytes) does not fit into the memory") from error
         except Exception as error:  # an unpickled model runs its own code, which may raise anything
             raise _cannot(artifact, error) from error
-    for warning in caught:
-        log.warning("while loading %s: %s", artifact.path.name, _one_line(warning.message))
-    return model
+    said = [each.message for each in caught]
+    mismatches = [each for each in said if isinstance(each, InconsistentVersionWarning)]
+    versions = [each.original_sklearn_version for each in mismatches]
+    mismatch = mismatch or remedies.check_versions(name, versions, mode)
+    # Each text once: a forest of another patch release warns for every tree.
+    for text in dict.fromkeys(_one_line(each) for each in said if not (mismatch and each in mismatches)):
+        log.warning("while loading %s: %s", name, text)
+    return model, mismatch
 
 
 def _cannot(artifact: Artifact, error: Exception) -> BadArtifact:
@@ -135,7 +135,7 @@ def _estimators(model: Any) -> Iterator[Any]:
 class SklearnBackend:
     """One fitted estimator. scikit-learn's own predict is safe in several threads."""
 
-    def __init__(self, model: Any, artifact: Artifact) -> None:
+    def __init__(self, model: Any, artifact: Artifact, mismatch: str = "") -> None:
         self._model = model
         self._name = artifact.path.name
         # A pipeline's transforms run once for all outputs asked for: what Pipeline.predict does, not repeated.
@@ -157,7 +157,7 @@ class SklearnBackend:
             "scikit_learn": sklearn.__version__,
             "numpy": np.__version__,
             "device": "cpu",
-        }
+        } | ({"version_mismatch": mismatch} if mismatch else {})
 
     def example(self, rows: int) -> dict[str, Array]:
         return {INPUT: np.repeat(self._example, rows, axis=0)}

@@ -25,6 +25,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "root_path": "",
         "cpus": None,
         "device": "auto",
+        "version_mismatch": "refuse",
         "max_batch_rows": 256,
         "max_queue_rows": 4096,
         "max_body_bytes": 64 * MIB,
