@@ -255,7 +255,10 @@ def _is_here(module: str) -> bool:
         if loaded is not None:
             path = getattr(loaded, "__path__", None)
         else:
-            spec = _spec(name, path) if part.isidentifier() else None
+            try:
+                spec = _spec(name, path) if part.isidentifier() else None
+            except (ImportError, KeyError):  # a namespace package within another: only its import can tell
+                return True
             if spec is None:
                 return False
             path = spec.submodule_search_locations

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import joblib
 import numpy as np
+import sklearn.base
 import sklearn.datasets
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -397,3 +399,10 @@ def copy_model(source: Path, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(source, target)
     return target
+
+
+def dump_as_of(version: str, model: Any, path: Path, **options: Any) -> Path:
+    """Write a model as if another scikit-learn had made it: by what its estimators say of themselves."""
+    with mock.patch.object(sklearn.base, "__version__", version):
+        joblib.dump(model, path, **options)
+    return path
