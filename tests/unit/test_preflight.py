@@ -413,7 +413,7 @@ ENDLESS: dict[str, Callable[[], bytes]] = {
     "a stack": lambda: b"N" * 20_000_000,
     "copies": lambda: b"N" + b"2" * 20_000_000,
     "a memo": lambda: b"\x80\x04N" + b"\x94" * 20_000_000,
-    "texts": lambda: b"\x80\x04" + b"\x8c\xf0" * 20_000_000,
+    "texts": lambda: b"\x80\x04" + b"\x8c\xf0" * 30_000_000,
     "tuples in tuples": lambda: b")" + b"\x85" * 20_000_000,
     "lists in lists": lambda: b"](" + b"](" * 10_000_000,
     "dicts in dicts": lambda: b"}" + b"X\x05\x00\x00\x00dtype}s" * 1_000_000,
@@ -446,6 +446,13 @@ def test_time_and_memory_are_bounded(kind: str, tmp_path: Path) -> None:
     found, peak_bytes = measured(path, 1.0)
     assert peak_bytes < 100 * 1024 * 1024
     assert found.stopped
+
+
+@pytest.mark.parametrize("kind", ["marks", "a stack", "copies", "a memo", "texts", "many names", "many versions"])
+def test_memory_is_bounded_where_time_is_not(kind: str, tmp_path: Path) -> None:
+    found, peak_bytes = measured(write(tmp_path, ENDLESS[kind]()), AMPLE_S)
+    assert "memory" in found.stopped
+    assert peak_bytes < 100 * 1024 * 1024
 
 
 def test_what_was_seen_before_the_end_counts(tmp_path: Path) -> None:
