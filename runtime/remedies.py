@@ -136,9 +136,12 @@ def of_versions(made_with: Iterable[str], installed: Installed) -> Iterator[Prob
     again = f"train it again with scikit-learn {here}" if here else "train it again"
     export = "export it to ONNX where it was made"
     if len({_minor(version) for version in versions}) > 1:
-        yield Problem("version", f"{what}: {why}; no one version fits all of it: {again} as a whole, or {export}")
+        advice = f"no one version fits all of it: {again} as a whole"
+    elif (_minor(versions[0]) or (0, 0)) < _OLDEST:
+        advice = f"this runtime works with scikit-learn {_OLDEST[0]}.{_OLDEST[1]} and newer: {again}"
     else:
-        yield Problem("version", f"{what}: {why}; {_other_release(versions[-1], installed.python)}, or {again}, or {export}")
+        advice = f"{_other_release(versions[-1], installed.python)}, or {again}"
+    yield Problem("version", f"{what}: {why}; {advice}, or {export}")
 
 
 def look(structure: Structure) -> Installed:
@@ -165,9 +168,7 @@ def look(structure: Structure) -> Installed:
 def _other_release(version: str, python: int) -> str:
     """How to come by the scikit-learn that made a model."""
     minor = _minor(version)
-    if minor is None or minor < _OLDEST:
-        return f"this runtime works with scikit-learn {_OLDEST[0]}.{_OLDEST[1]} and newer"
-    if not _RELEASE.fullmatch(version):
+    if minor is None or not _RELEASE.fullmatch(version):
         return f"scikit-learn {version} is no release: install it in the Dockerfile as you did where it was made"
     wheels = {release: span for release, span in SCIKIT_LEARN_WHEELS.items() if _minor(release) == minor}
     if not wheels:
