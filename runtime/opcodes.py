@@ -11,15 +11,12 @@ import pickle
 import re
 import struct
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
+from runtime.findings import ARRAY, VALUE, DType, Findings, Mark, Named, flat, made
 from runtime.inflate import Enough, Stream
 
-# A second's worth of opcodes keeps about 30 MiB; this is for files that mean harm, and for text models of a million words.
-_MEMORY_BYTES: Final = 64 * 1024 * 1024
 # Between two looks at the clock, about a millisecond.
 _STRIDE: Final = 1024
 _DEPTH: Final = 10_000
@@ -28,94 +25,12 @@ _STACKED: Final = 100_000
 # Names and versions are shorter; what is longer is a value.
 _TEXT_BYTES: Final = 256
 _LINE_BYTES: Final = 4096
-_TUPLE_ITEMS: Final = 64
-_NAMES: Final = 20_000
 # A dict's entry, its key and the value's own head.
 _ENTRY_BYTES: Final = 120
 
-_DTYPE: Final = re.compile(r"[<>|=]?([a-zA-Z?])([0-9]{1,10})")
-_VERSION: Final = re.compile(r"[0-9][0-9A-Za-z.+-]{0,31}")
-
-
-@dataclass(slots=True)
-class Findings:
-    """What the reader of a file and those of the pickles within it have in common."""
-
-    deadline: float
-    names: dict[tuple[str, str], "_Named"] = field(default_factory=dict)
-    versions: set[str] = field(default_factory=set)
-    protocol: int = 0
-    compression: str = ""
-    memo_bytes: int = 0
-
-    def check(self) -> None:
-        """Raises Enough when the time or the memory is used up."""
-        if time.perf_counter() > self.deadline:
-            raise Enough("the time that this may take was over")
-        if self.memo_bytes > _MEMORY_BYTES or len(self.names) > _NAMES or len(self.versions) > _NAMES:
-            raise Enough("the memory that this may take was used up")
-
-
-# --- what lies on the stack in place of what would have been made ------------------------------------------------------
-
-
-class _Mark:
-    """Any value that does not matter."""
-
-    __slots__ = ()
-
-
-class _Named(_Mark):
-    """A class or function, by name only."""
-
-    __slots__ = ("module", "name")
-
-    def __init__(self, module: str, name: str) -> None:
-        self.module, self.name = module, name
-
-
-class _DType(_Mark):
-    """A NumPy datatype: an item's bytes, if known, and whether items are Python objects."""
-
-    __slots__ = ("item_bytes", "objects")
-
-    def __init__(self, code: object) -> None:
-        found = _DTYPE.fullmatch(code) if type(code) is str else None
-        kind, count = (found[1], int(found[2])) if found else ("", 0)
-        self.item_bytes = (4 * count if kind == "U" else count) if found else None
-        self.objects = kind == "O"
-
-
-_VALUE: Final = _Mark()
-_ARRAY: Final = _Mark()
-"""joblib's NumpyArrayWrapper, whose array lies behind the opcode that gives it its state."""
-
-_IN_TUPLES: Final = frozenset({str, int, bool, float, type(None), _Named})
-_IN_STATES: Final = frozenset({str, int, type(None), tuple, _DType})
+_IN_STATES: Final = frozenset({str, int, type(None), tuple, DType})
 _ARRAY_STATE: Final = frozenset({"shape", "dtype", "numpy_array_alignment_bytes"})
-
-
-def _flat(items: list[Any]) -> tuple[Any, ...] | _Mark:
-    # Nothing nests in here, so that nothing is deep enough to overflow the C stack when it is freed.
-    if len(items) > _TUPLE_ITEMS:
-        return _VALUE
-    return tuple(item if type(item) in _IN_TUPLES else _VALUE for item in items)
-
-
-def _made(of: object, arguments: object) -> _Mark:
-    """What stands for the result of calling `of`."""
-    if type(of) is not _Named:
-        return _VALUE
-    first = arguments[0] if type(arguments) is tuple and arguments else None
-    if of.name == "_reconstructor" and of.module == "copyreg":
-        return _made(first, ())
-    if of.name == "dtype" and of.module == "numpy":
-        return _DType(first)
-    # Also scikit-learn's former copy, sklearn.externals.joblib.
-    return _ARRAY if of.name == "NumpyArrayWrapper" and of.module.endswith("joblib.numpy_pickle") else _VALUE
-
-
-# --- the reader -------------------------------------------------------------------------------------------------------
+_VERSION: Final = re.compile(r"[0-9][0-9A-Za-z.+-]{0,31}")
 
 
 class _End(Exception):
@@ -134,7 +49,7 @@ def _sized(form: str, *, keep: bool) -> Callable[["Reader"], None]:
             reader.append(str(reader.read(length), "utf-8", "replace"))
         else:
             reader.skip(length)
-            reader.append(_VALUE)
+            reader.append(VALUE)
 
     return load
 
@@ -143,7 +58,7 @@ def _few(count: int) -> Callable[["Reader"], None]:
     """A tuple of so many items."""
 
     def load(reader: "Reader") -> None:
-        reader.stack[-count:] = [_flat(reader.stack[-count:])]
+        reader.stack[-count:] = [flat(reader.stack[-count:])]
 
     return load
 
@@ -153,7 +68,7 @@ def _extension(width: int) -> Callable[["Reader"], None]:
 
     def load(reader: "Reader") -> None:
         reader.read(width)
-        reader.append(_VALUE)
+        reader.append(VALUE)
 
     return load
 
@@ -220,7 +135,7 @@ class Reader(pickle._Unpickler):
                 raise EOFError("it is cut")
         return b"\n"
 
-    def _named(self, module: object, name: object) -> _Named:
+    def _named(self, module: object, name: object) -> Named:
         if type(module) is not str or type(name) is not str:
             raise Enough("a name in it is not a text of usual length")
         if self.proto < 3:
@@ -228,7 +143,7 @@ class Reader(pickle._Unpickler):
             module = _compat_pickle.IMPORT_MAPPING.get(module, module)
         known = self._found.names
         if (module, name) not in known:
-            known[module, name] = _Named(module, name)
+            known[module, name] = Named(module, name)
         return known[module, name]
 
     def _set(self, target: object, key: object, value: object) -> None:
@@ -243,13 +158,13 @@ class Reader(pickle._Unpickler):
         if not 0 <= index < 2**32:
             raise ValueError("an index of the memo is out of its range")
         value = self.memo[index] = self.stack[-1]
-        self._found.memo_bytes += _ENTRY_BYTES + (sys.getsizeof(value) if type(value) is not _Mark else 0)
+        self._found.memo_bytes += _ENTRY_BYTES + (sys.getsizeof(value) if type(value) is not Mark else 0)
 
     def _array_follows(self, state: object) -> None:
         """Pass over the bytes of an array, which joblib puts between two opcodes (joblib/numpy_pickle.py, read_array)."""
         fields = state if type(state) is dict else {}
         dtype, shape = fields.get("dtype"), fields.get("shape")
-        if type(dtype) is not _DType or type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
+        if type(dtype) is not DType or type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
             raise Enough("it holds an array of a form that is not known here")
         if dtype.objects:
             Reader(self._stream, self._found, arrays=False).load()
@@ -271,31 +186,31 @@ class Reader(pickle._Unpickler):
 
     def _load_text_line(self) -> None:
         line = self.readline()[:-1]
-        self.append(str(line.strip(b"'\""), "latin-1") if len(line) <= _TEXT_BYTES else _VALUE)
+        self.append(str(line.strip(b"'\""), "latin-1") if len(line) <= _TEXT_BYTES else VALUE)
 
     def _load_long_line(self) -> None:
         self.readline()
-        self.append(_VALUE)
+        self.append(VALUE)
 
     # --- opcodes: containers ------------------------------------------------------------------------------------------
 
     def _load_value(self) -> None:
-        self.append(_VALUE)
+        self.append(VALUE)
 
     def _load_marked_value(self) -> None:
         self.pop_mark()
-        self.append(_VALUE)
+        self.append(VALUE)
 
     def _load_tuple(self) -> None:
         items = self.pop_mark()
-        self.append(_flat(items))
+        self.append(flat(items))
 
     def _load_dict(self) -> None:
         items = self.pop_mark()
-        made: dict[str, Any] = {}
+        target: dict[str, Any] = {}
         for key, value in zip(items[::2], items[1::2], strict=True):
-            self._set(made, key, value)
-        self.append(made)
+            self._set(target, key, value)
+        self.append(target)
 
     def _load_append(self) -> None:
         self.stack.pop()
@@ -340,34 +255,34 @@ class Reader(pickle._Unpickler):
     def _load_inst(self) -> None:
         module, name = self.readline()[:-1].decode(), self.readline()[:-1].decode()
         arguments = self.pop_mark()
-        self.append(_made(self._named(module, name), _flat(arguments)))
+        self.append(made(self._named(module, name), flat(arguments)))
 
     def _load_obj(self) -> None:
         of, *arguments = self.pop_mark()
-        self.append(_made(of, _flat(arguments)))
+        self.append(made(of, flat(arguments)))
 
     def _load_call(self) -> None:
         arguments, of = self.stack.pop(), self.stack.pop()
-        self.append(_made(of, arguments))
+        self.append(made(of, arguments))
 
     def _load_call_with_keywords(self) -> None:
         self.stack.pop()
         self._load_call()
 
     def _load_build(self) -> None:
-        state, made = self.stack.pop(), self.stack[-1]
-        if made is _ARRAY and self._arrays:
-            self.stack[-1] = _VALUE
+        state, target = self.stack.pop(), self.stack[-1]
+        if target is ARRAY and self._arrays:
+            self.stack[-1] = VALUE
             self._array_follows(state)
-        elif type(made) is _DType and type(state) is tuple and len(state) > 7 and type(state[7]) is int:
-            made.objects |= bool(state[7] & 1)  # NPY_ITEM_REFCOUNT: a record with objects in it
+        elif type(target) is DType and type(state) is tuple and len(state) > 7 and type(state[7]) is int:
+            target.objects |= bool(state[7] & 1)  # NPY_ITEM_REFCOUNT: a record with objects in it
 
     def _load_person(self) -> None:
         self.readline()
-        self.append(_VALUE)
+        self.append(VALUE)
 
     def _load_binary_person(self) -> None:
-        self.stack[-1] = _VALUE
+        self.stack[-1] = VALUE
 
     def _load_nothing(self) -> None:
         pass

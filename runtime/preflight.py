@@ -13,8 +13,9 @@ from lzma import LZMAError
 from pathlib import Path
 from typing import Final
 
+from runtime.findings import MEMORY_BYTES, Findings
 from runtime.inflate import Enough, opened
-from runtime.opcodes import Findings, Reader
+from runtime.opcodes import Reader
 
 _DECOMPRESSED_BYTES: Final = 16 * 1024**3
 
@@ -71,10 +72,13 @@ class Structure:
         return any(module.partition(".")[0] == "cloudpickle" for module in self.modules)
 
 
-def read(path: Path, budget_s: float, cap_bytes: int = _DECOMPRESSED_BYTES) -> Structure:
-    """Follow the pickle at `path`, plain or compressed, for at most `budget_s`; never raises for what is in the file."""
+def read(path: Path, budget_s: float, cap_bytes: int = _DECOMPRESSED_BYTES, memory_bytes: int = MEMORY_BYTES) -> Structure:
+    """Follow the pickle at `path`, plain or compressed, for at most `budget_s`; never raises for what is in the file.
+
+    No more than `cap_bytes` are decompressed, and about `memory_bytes` kept of what the file wants to be remembered.
+    """
     begun = time.perf_counter()
-    found = Findings(begun + budget_s)
+    found = Findings(begun + budget_s, memory_bytes)
     stopped = ""
     try:
         with opened(path, found.check, cap_bytes) as stream:

@@ -39,6 +39,7 @@ LAYERS = [
     "remedies",
     "preflight",
     "opcodes",
+    "findings",
     "inflate",
     "packages",
     "metrics",
