@@ -126,6 +126,7 @@ def test_what_is_served_is_told(iris: Server) -> None:
     assert info["version"] == "7"
     assert "sklearn" in info.values()
     assert iris.metric("ml_model_load_duration_seconds") > 0
+    assert iris.metrics()["ml_model_version_mismatch", frozenset({("model", "flowers"), ("version", "7")})] == 0
 
 
 def test_failures_of_the_model_are_counted(serve: Serve, models: Models) -> None:

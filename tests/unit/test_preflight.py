@@ -4,7 +4,6 @@ import ast
 import bz2
 import copyreg
 import gzip
-import inspect
 import io
 import lzma
 import os
@@ -12,11 +11,10 @@ import pickle
 import random
 import struct
 import sys
-import time
 import tracemalloc
-import warnings
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +23,22 @@ import numpy as np
 import pytest
 import sklearn
 from joblib import numpy_pickle
-from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+)
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.utils import all_estimators
+from sklearn.preprocessing import KBinsDiscretizer
+from sklearn.svm import SVC
 
 import runtime
 from runtime.preflight import Structure, read
@@ -39,19 +48,32 @@ HERE = sklearn.__version__
 # Enough for everything whole here, on a busy machine, too.
 AMPLE_S = 20.0
 COMPRESSORS = ["", "zlib", "gzip", "bz2", "lzma", "xz", "lz4"]
+PROTOCOLS = range(2, 6)
 
 
+def compression(compressor: str) -> Any:
+    """What joblib.dump takes for it."""
+    return (compressor, 3) if compressor else 0
+
+
+@cache
+def forest() -> Any:
+    return RandomForestClassifier(3, random_state=0).fit(*dataset("iris"))
+
+
+@cache
 def gradient_boosting() -> Any:
-    return GradientBoostingClassifier(n_estimators=3, random_state=0).fit(*dataset("iris"))
+    return GradientBoostingClassifier(n_estimators=2, random_state=0).fit(*dataset("iris"))
 
 
+@cache
 def words() -> Any:
     texts = ["good day", "bad night", "good night", "bad day"]
     return make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, np.array(["yes", "no", "yes", "no"], dtype=object))
 
 
 MODELS: dict[str, Callable[[], Any]] = {
-    "forest": lambda: estimator("wine"),
+    "forest": forest,
     "pipeline": lambda: estimator("iris"),
     "data frame": lambda: estimator("columns"),
     "string labels": lambda: estimator("string_labels"),
@@ -88,15 +110,23 @@ def names_of(structure: Structure) -> set[str]:
 # --- what it reads ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("compressor", COMPRESSORS)
-def test_joblib_files(model: str, protocol: int, compressor: str, tmp_path: Path) -> None:
-    if compressor == "lz4":
-        pytest.importorskip("lz4")
-    path = tmp_path / "model.joblib"
-    made = MODELS[model]()
-    joblib.dump(made, path, compress=(compressor, 3) if compressor else 0, protocol=protocol)
+def test_joblib_files(protocol: int, compressor: str, tmp_path: Path) -> None:
+    found = assert_read(forest(), compressor, protocol, tmp_path)
+    assert found.protocol == protocol
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_joblib_files_of_every_kind(model: str, protocol: int, tmp_path: Path) -> None:
+    assert_read(MODELS[model](), "zlib" if protocol else "", protocol, tmp_path)
+
+
+def assert_read(made: Any, compressor: str, protocol: int, where: Path) -> Structure:
+    """All of it is found that joblib's own loader imports."""
+    path = where / "model.joblib"
+    joblib.dump(made, path, compress=compression(compressor), protocol=protocol)
     plain = io.BytesIO()
     joblib.dump(made, plain, protocol=protocol)
     found = read(path, AMPLE_S)
@@ -107,8 +137,7 @@ def test_joblib_files(model: str, protocol: int, compressor: str, tmp_path: Path
     assert type(made).__module__ in found.modules
     assert not found.cloudpickle
     assert not found.main_names
-    if protocol >= 2 and model != "object arrays":  # the objects in arrays are pickled with protocol 5
-        assert found.protocol in (protocol, 5)
+    return found
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -150,13 +179,13 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
-@pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize("compress", [0, 3])
-def test_arrays_are_passed_over(kind: str, protocol: int, compress: int, tmp_path: Path) -> None:
+def test_arrays_are_passed_over(kind: str, compress: int, tmp_path: Path) -> None:
     path = tmp_path / "model.joblib"
-    joblib.dump({"before": ARRAYS[kind], "after": estimator("iris")}, path, compress=compress, protocol=protocol)
-    found = read(path, AMPLE_S)
-    assert (found.stopped, found.sklearn_versions) == ("", (HERE,))
+    for protocol in (0, 2, 4):
+        joblib.dump({"before": ARRAYS[kind], "after": made_with("1.5.2")}, path, compress=compress, protocol=protocol)
+        found = read(path, AMPLE_S)
+        assert (found.stopped, found.sklearn_versions) == ("", ("1.5.2",)), protocol
 
 
 def test_arrays_as_joblib_wrote_them_before_it_aligned_them(tmp_path: Path) -> None:
@@ -183,50 +212,25 @@ def test_arrays_as_joblib_wrote_them_beside_the_file(tmp_path: Path) -> None:
     assert read(write(tmp_path, content), AMPLE_S).names == (("joblib.numpy_pickle", "NDArrayWrapper"),)
 
 
-# What some estimators cannot be made without.
-REQUIRED = {
-    "estimator": LogisticRegression(),
-    "estimators": [("one", LogisticRegression())],
-    "steps": [("one", LogisticRegression())],
-    "transformer_list": [("one", TfidfVectorizer())],
-    "transformers": [("one", TfidfVectorizer(), 0)],
-    "param_grid": {"C": [1.0]},
-    "param_distributions": {"C": [1.0]},
-    "dictionary": np.eye(4),
-}
+# Each has something in its state that the others have not: extension types, trees, losses, generators, closures.
+KINDS_OF_STATE = [
+    GaussianMixture(2),
+    GaussianProcessClassifier(),
+    GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2),
+    HistGradientBoostingClassifier(max_iter=2),
+    IsolationForest(n_estimators=2),
+    IsotonicRegression(),
+    KBinsDiscretizer(3, quantile_method="averaged_inverted_cdf"),
+    KNeighborsClassifier(algorithm="ball_tree"),
+    SGDClassifier(),
+    SVC(),
+]
 
 
-def _fitted(kind: Any) -> Any:
-    rng = np.random.default_rng(0)
-    rows, targets = np.abs(rng.normal(size=(30, 4))), rng.integers(0, 2, 30)
-    needed = [
-        name
-        for name, of in inspect.signature(kind).parameters.items()
-        if of.default is of.empty and of.kind is of.POSITIONAL_OR_KEYWORD
-    ]
-    made = kind(**{name: REQUIRED[name] for name in needed})
-    for table in (rows, ["some words", "a few more"] * 15):
-        try:
-            return made.fit(table, targets)
-        except Exception:  # noqa: BLE001 - what cannot be fitted so is left as it is
-            continue
-    return made
-
-
-def test_all_estimators(tmp_path: Path) -> None:
-    path = tmp_path / "model.joblib"
-    read_whole, faults = 0, {}
-    for name, kind in all_estimators():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            made = _fitted(kind)
-        joblib.dump(made, path)
-        found = read(path, AMPLE_S)
-        if (found.stopped, found.sklearn_versions) != ("", (HERE,)) or kind.__module__ not in found.modules:
-            faults[name] = found
-        read_whole += 1
-    assert faults == {}
-    assert read_whole > 200
+@pytest.mark.parametrize("unfitted", KINDS_OF_STATE, ids=lambda kind: type(kind).__name__)
+def test_estimators(unfitted: Any, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(30, 1 if isinstance(unfitted, IsotonicRegression) else 4))
+    assert_read(unfitted.fit(rows, np.arange(30) % 2), "", 4, tmp_path)
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -331,6 +335,19 @@ def test_a_payload_is_not_run(kind: str, tmp_path: Path) -> None:
         assert {"system", "eval", "exec", "loads"} & names_of(found)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+def test_a_payload_is_not_run_from_any_file(compressor: str, protocol: int, tmp_path: Path) -> None:
+    path = tmp_path / "model.joblib"
+    joblib.dump([np.zeros(3), Payload(exec, touch(tmp_path))], path, compress=compression(compressor), protocol=protocol)
+    found = read(path, AMPLE_S)
+    assert found.whole, found.stopped
+    assert "exec" in names_of(found)
+    assert not (tmp_path / MARKER).exists()
+    joblib.load(path)
+    assert (tmp_path / MARKER).exists()
+
+
 def test_the_payloads_would_run(tmp_path: Path) -> None:
     for kind in ("system", "eval", "INST", "OBJ", "in an array"):
         pickle.loads(payloads(tmp_path)[kind])
@@ -406,61 +423,71 @@ def array_of(shape: bytes) -> bytes:
     return b"\x80\x04cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81" + state + b"b"
 
 
-# Made when they are asked for: 20 MB and more each.
-ENDLESS: dict[str, Callable[[], bytes]] = {
-    "nothing, again and again": lambda: b"N0" * 20_000_000,
-    "marks": lambda: b"(" * 20_000_000,
-    "a stack": lambda: b"N" * 20_000_000,
-    "copies": lambda: b"N" + b"2" * 20_000_000,
-    "a memo": lambda: b"\x80\x04N" + b"\x94" * 20_000_000,
-    "texts": lambda: b"\x80\x04" + b"\x8c\xf0" * 30_000_000,
-    "tuples in tuples": lambda: b")" + b"\x85" * 20_000_000,
-    "lists in lists": lambda: b"](" + b"](" * 10_000_000,
-    "dicts in dicts": lambda: b"}" + b"X\x05\x00\x00\x00dtype}s" * 1_000_000,
-    "states in states": lambda: b"cnumpy\ndtype\n" * 1_000_000,
-    "many names": lambda: b"".join(b"cm%d\nn\n0" % number for number in range(1_000_000)),
+# What these name is known only to who has read so far.
+FIRST = b"cfirst\nname\n0"
+LAST = b"clast\nname\n."
+BYTES = b"B" + struct.pack("<I", 500_000) + bytes(500_000) + b"0"
+ROWS = array_of(b"(J" + struct.pack("<i", 60_000) + b"t") + bytes(480_000) + b"0"
+
+# Each is small here, and takes as long as it likes when it is repeated.
+LENGTHY: dict[str, bytes] = {
+    "nothing, again and again": b"N0" * 2_000 + LAST,
+    "tuples in tuples": b")" + b"\x85" * 5_000 + LAST,
+    "dicts in dicts": b"}" + b"X\x05\x00\x00\x00dtype}s" * 2_000 + LAST,
+    "a line": b"L" + b"9" * 200_000 + b"\n" + LAST,
+    "empty streams": gzip.compress(b"") * 5_000 + gzip.compress(LAST),
+    **{f"an array, {name}": pack(ROWS + LAST) for name, pack in {"zlib": zlib.compress, "xz": lzma.compress}.items()},
+    **{f"bytes, {name}": pack(BYTES + LAST) for name, pack in {"gzip": gzip.compress, "bzip2": bz2.compress}.items()},
+}
+
+# Each stays on the stack or in the memo.
+GREEDY: dict[str, Callable[[], bytes]] = {
+    "marks": lambda: b"(" * 20_000,
+    "a stack": lambda: b"N" * 120_000,
+    "copies": lambda: b"N" + b"2" * 120_000,
+    "lists in lists": lambda: b"](" * 20_000,
+    "texts": lambda: (b"\x8c\xf0" + bytes(240)) * 120_000,
+    "a memo": lambda: b"\x80\x04N" + b"\x94" * 20_000,
+    "a memo of texts": lambda: (b"\x8c\xf0" + bytes(240) + b"\x940") * 10_000,
+    "many names": lambda: b"".join(b"cm%d\nn\n0" % number for number in range(25_000)),
     "many versions": lambda: (
-        b"}" + b"".join(b"X\x10\x00\x00\x00_sklearn_versionX\x08\x00\x00\x001.%06ds" % n for n in range(500_000))
+        b"}" + b"".join(b"X\x10\x00\x00\x00_sklearn_versionX\x08\x00\x00\x001.%06ds" % n for n in range(25_000))
     ),
-    "empty streams": lambda: gzip.compress(b"") * 500_000,
-    "an array, compressed": lambda: zlib.compress(array_of(b"(\x8a\x06\x00\x00\x00\x00\x00\x01t") + bytes(200_000_000), 1),
-    "bytes, compressed": lambda: bz2.compress(LENGTHS["BINBYTES8"] + bytes(100_000_000)),
 }
 
 
 @pytest.mark.parametrize("kind", LENGTHS)
 def test_lengths_that_are_not_there(kind: str, tmp_path: Path) -> None:
     for content in (LENGTHS[kind], zlib.compress(LENGTHS[kind])):
-        found, peak_bytes = measured(write(tmp_path, b"\x80\x04"[: 2 * (kind[0] == "B")] + content), AMPLE_S)
+        found, peak_bytes = measured(write(tmp_path, content))
         assert found.stopped
         assert peak_bytes < 4 * 1024 * 1024
 
 
-@pytest.mark.parametrize("kind", ENDLESS)
-def test_time_and_memory_are_bounded(kind: str, tmp_path: Path) -> None:
-    path = write(tmp_path, ENDLESS[kind]())
-    begun = time.perf_counter()
-    found = read(path, 0.2)
-    assert time.perf_counter() - begun < 1.0
-    assert found.stopped
-    found, peak_bytes = measured(path, 1.0)
-    assert peak_bytes < 100 * 1024 * 1024
-    assert found.stopped
+@pytest.mark.parametrize("kind", LENGTHY)
+def test_reading_stops_when_its_time_is_over(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, LENGTHY[kind])
+    found = read(path, AMPLE_S)
+    assert (found.whole, "last" in found.modules) == (True, True)
+    found = read(path, 0.0)
+    assert "time" in found.stopped
+    assert "last" not in found.modules
 
 
-@pytest.mark.parametrize("kind", ["marks", "a stack", "copies", "a memo", "texts", "many names", "many versions"])
-def test_memory_is_bounded_where_time_is_not(kind: str, tmp_path: Path) -> None:
-    found, peak_bytes = measured(write(tmp_path, ENDLESS[kind]()), AMPLE_S)
+@pytest.mark.parametrize("kind", GREEDY)
+def test_reading_stops_when_its_memory_is_used_up(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, FIRST + GREEDY[kind]() + LAST)
+    found, peak_bytes = measured(path, memory_bytes=1024 * 1024)
     assert "memory" in found.stopped
-    assert peak_bytes < 100 * 1024 * 1024
+    assert ("first" in found.modules, "last" in found.modules) == (True, False)
+    assert peak_bytes < 48 * 1024 * 1024
 
 
 def test_what_was_seen_before_the_end_counts(tmp_path: Path) -> None:
-    content = pickle.dumps(estimator("iris"))[:-1] + b"0" + b"N0" * 20_000_000
-    found = read(write(tmp_path, content), 0.3)
+    content = pickle.dumps(made_with("1.5.2"))[:-1] + b"0" + LENGTHY["nothing, again and again"]
+    found = read(write(tmp_path, content), 0.0)
     assert not found.whole
-    assert "time" in found.stopped
-    assert found.sklearn_versions == (HERE,)
+    assert found.sklearn_versions == ("1.5.2",)
 
 
 @pytest.mark.parametrize("shape", [b"(K\xffJ\xff\xff\xff\x7fJ\xff\xff\xff\x7ft", b"(J\xff\xff\xff\xfft", b"Ktt", b"N"])
@@ -470,10 +497,12 @@ def test_shapes_that_cannot_be(shape: bytes, tmp_path: Path) -> None:
 
 
 def test_what_is_decompressed_is_capped(tmp_path: Path) -> None:
-    path = write(tmp_path, zlib.compress(pickle.dumps([bytes(10_000_000), estimator("iris")])))
-    assert read(path, AMPLE_S).whole
-    found = read(path, AMPLE_S, cap_bytes=1_000_000)
+    path = write(tmp_path, zlib.compress(pickle.dumps([bytes(5_000_000), made_with("1.5.2")])))
+    assert read(path, AMPLE_S, cap_bytes=5_100_000).whole
+    found, peak_bytes = measured(path, cap_bytes=4_900_000)
     assert "larger" in found.stopped
+    assert found.sklearn_versions == ()
+    assert peak_bytes < 1024 * 1024
 
 
 def test_a_large_dictionary_of_xz_is_not_made(tmp_path: Path) -> None:
@@ -485,10 +514,11 @@ def test_a_large_dictionary_of_xz_is_not_made(tmp_path: Path) -> None:
     assert found.stopped
 
 
-def measured(path: Path, budget_s: float) -> tuple[Structure, int]:
+def measured(path: Path, **limits: int) -> tuple[Structure, int]:
+    """What was found, and the bytes of memory that it took at its worst."""
     tracemalloc.start()
     try:
-        found = read(path, budget_s)
+        found = read(path, AMPLE_S, **limits)
         return found, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -497,12 +527,12 @@ def measured(path: Path, budget_s: float) -> tuple[Structure, int]:
 # --- files that are broken --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("compress", [0, ("zlib", 3), ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)])
-def test_cut_files(compress: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+def test_cut_files(compressor: str, tmp_path: Path) -> None:
     path = tmp_path / "model.joblib"
-    joblib.dump(estimator("iris"), path, compress=compress)
+    joblib.dump(estimator("iris"), path, compress=compression(compressor))
     content = path.read_bytes()
-    for end in range(0, len(content) - 80, 7):
+    for end in range(0, len(content) - 80, 23):
         path.write_bytes(content[:end])
         assert not read(path, AMPLE_S).whole, end
 
@@ -510,11 +540,11 @@ def test_cut_files(compress: Any, tmp_path: Path) -> None:
 def test_altered_files_never_raise(tmp_path: Path) -> None:
     chance = random.Random(0)
     contents = [pickle.dumps(estimator("iris"), protocol) for protocol in range(6)]
-    for model in ("iris", "wine"):
+    for model in (estimator("iris"), forest()):
         file = io.BytesIO()
-        joblib.dump(estimator(model), file)
-        contents.append(file.getvalue()[:20_000])
-    for _ in range(3000):
+        joblib.dump(model, file)
+        contents.append(file.getvalue())
+    for _ in range(600):
         content = bytearray(chance.choice(contents))
         for _ in range(chance.choice((1, 3, 10))):
             content[chance.randrange(len(content))] = chance.randrange(256)
