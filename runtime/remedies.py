@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["refuse", "warn"]
 
-# Reading may cost a second, or a tenth of the load if that is more. The load takes at least this long: joblib's own reading
-# was measured at 1.4 GB/s of plain arrays, and zlib's, the fastest but LZ4, at 100 MB/s of compressed ones.
+# Reading may cost a second, or a tenth of the load if that is more. How long a load takes is not known before it: it is
+# assumed to read a file at these speeds, plain or compressed. They set a budget, and nothing breaks where they are wrong.
 _BUDGET_S: Final = 1.0
 _PLAIN_BYTES_A_SECOND: Final = 1.5e9
 _COMPRESSED_BYTES_A_SECOND: Final = 100e6
@@ -214,7 +214,8 @@ def _takes_from_the_script(names: Sequence[str]) -> str:
 
 
 def _ship(module: str) -> str:
-    return f"COPY {module}.py {_CODE}" if module.isidentifier() and len(module) <= 64 else f"COPY it to {_CODE}"
+    line = f"COPY {module}.py {_CODE}" if module.isidentifier() and len(module) <= 64 else f"COPY it to {_CODE}"
+    return f"{line} or beside the model"
 
 
 def _listed(names: Sequence[str]) -> str:
