@@ -358,16 +358,18 @@ def start(
     *,
     arguments: Sequence[str] = (),
     prefix: Sequence[str] = (),
+    python: Path | None = None,
     expected_exit: int | None = 0,
     **settings: object,
 ) -> Server:
     """Start `ml-runtime serve PATH` with `settings` as its environment and hardly anything else in it.
 
-    `home` becomes HOME and the working directory; `prefix` goes before the command, such as taskset.
+    `home` becomes HOME and the working directory; `prefix` goes before the command, such as taskset. `python` is that of
+    another environment, whose installed runtime serves; without it, this working tree does.
     """
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": str(ROOT),
+        **({} if python else {"PYTHONPATH": str(ROOT)}),
         "HOME": str(home),
         "HOST": "127.0.0.1",
         "PORT": "0",
@@ -375,7 +377,7 @@ def start(
     }
     command = [
         *prefix,
-        sys.executable,
+        str(python or sys.executable),
         "-m",
         "runtime",
         "serve",
