@@ -43,6 +43,9 @@ def _checked(column: Column, values: list[Any], place: Place, at: int) -> list[A
     kind = column.dtype.kind
     allowed, wanted = _TAKES[kind]
     strange = set(map(type, values)) - allowed
+    if column.booleans and bool in strange:
+        values = [float(value) if type(value) is bool else value for value in values]
+        strange.remove(bool)
 
     def refuse(wrong: Callable[[Any], bool], why: str) -> InputMismatch:
         row = next(i for i, value in enumerate(values) if wrong(value))
@@ -54,6 +57,12 @@ def _checked(column: Column, values: list[Any], place: Place, at: int) -> list[A
         strange.remove(type(None))
     if strange:
         raise refuse(lambda v: type(v) in strange, f"is {{kind}}, expected {wanted} ({column.datatype})")
+    known = column.categories
+    if known is not None and not known.issuperset(v for v in values if v is not None):
+        some = ", ".join(sorted(map(repr, known))[:12]) + (", ..." if len(known) > 12 else "")
+        raise refuse(
+            lambda v: v is not None and v not in known, f"is none of the values that the model was trained with: {some}"
+        )
     if kind in "iu":
         bounds = np.iinfo(column.dtype)
         if any(type(v) is float and not v.is_integer() for v in values):

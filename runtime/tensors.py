@@ -45,6 +45,7 @@ _LEAVES: Final[Mapping[str, tuple[frozenset[type], str]]] = {
     "f": (_NUMBERS, "a number"),
     "O": (frozenset({str}), "a string"),
 }
+_OBJECT: Final[tuple[frozenset[type], str]] = (frozenset({dict}), "an object of values by feature")
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
@@ -62,6 +63,7 @@ class TensorSpec:
     """Name, datatype and shape of one input or output; axis 0 is the row axis unless the signature is not batched.
 
     `nullable`: a null stands for NaN and the model takes it. `limit`: the largest magnitude that the model takes.
+    `objects`: a value is an object with any keys, as the model's own vectorizer takes it.
     """
 
     name: str
@@ -69,6 +71,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     nullable: bool = False
     limit: float = math.inf
+    objects: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -85,7 +88,8 @@ class Column:
 
     `nullable`: a null is a missing value, and the model takes it. Not `required`: a row given by names may leave it out.
     `unused`: the model was trained with it and does not look at it, so any value does. `datetime`: an ISO 8601 text on the
-    wire, a numpy.datetime64 for the model. `limit`: the largest magnitude that the model takes.
+    wire, a numpy.datetime64 for the model. `booleans`: true and false are numbers there, as in a data frame whose columns a
+    model passes on. `categories`: the only values that it takes. `limit`: the largest magnitude.
     """
 
     name: str
@@ -94,6 +98,8 @@ class Column:
     required: bool = True
     unused: bool = False
     datetime: bool = False
+    booleans: bool = False
+    categories: frozenset[Any] | None = None
     limit: float = math.inf
 
     @property
@@ -255,7 +261,7 @@ def from_nested(spec: TensorSpec, values: object, where: str, columns: Sequence[
 
 
 def _leaves(spec: TensorSpec, flat: list[Any], shape: list[int], where: str, columns: Sequence[str], *, row: bool) -> Array:
-    allowed, wanted = _LEAVES[spec.dtype.kind]
+    allowed, wanted = _OBJECT if spec.objects else _LEAVES[spec.dtype.kind]
 
     def refuse(wrong: Any, why: str) -> InputMismatch:
         at = next(i for i, value in enumerate(flat) if wrong(value))

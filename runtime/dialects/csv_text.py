@@ -128,7 +128,8 @@ def _begins_with_header(line: list[str], header: str, columns: Sequence[Column],
 
 
 def _numbers(cells: list[str], column: Column) -> list[Any]:
-    del column
+    if column.booleans and not _BOOLEANS.keys().isdisjoint(cells):
+        return [_BOOLEANS[cell] if cell in _BOOLEANS else _number(cell.strip()) for cell in cells]
     if _OF_NUMBERS.issuperset("".join(cells)):
         try:
             return [float(cell) if cell else None for cell in cells]

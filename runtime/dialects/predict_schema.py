@@ -106,6 +106,9 @@ def _schema_of_answer() -> dict[str, Any]:
     return {"type": "object", "properties": dict.fromkeys(words, anything), "minProperties": 1}
 
 
+# More categories than these are not written out.
+_ENUMERATED: Final = 100
+
 _JSON_TYPES: Final[Mapping[str, dict[str, Any]]] = {
     "b": {"type": "boolean"},
     "i": {"type": "integer"},
@@ -116,7 +119,9 @@ _JSON_TYPES: Final[Mapping[str, dict[str, Any]]] = {
 
 
 def _schema(spec: TensorSpec, shape: tuple[int, ...], text: str = "") -> dict[str, Any]:
-    schema = dict(_JSON_TYPES[spec.dtype.kind])
+    schema: dict[str, Any] = dict(_JSON_TYPES[spec.dtype.kind])
+    if spec.objects:
+        schema = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
     if spec.nullable:
         schema["type"] = [schema["type"], "null"]
     for size in reversed(shape):
@@ -148,6 +153,8 @@ def _schema_of_value(column: Column) -> dict[str, Any]:
     if column.unused:
         return {"description": "the model does not look at it"}
     made = dict(_JSON_TYPES[column.dtype.kind])
+    if column.categories is not None and len(column.categories) <= _ENUMERATED:
+        made["enum"] = sorted(column.categories, key=str) + ([None] if column.nullable else [])
     if column.nullable or not column.required:
         made["type"] = [made["type"], "null"]
     return made | ({"format": "date-time"} if column.datetime else {})

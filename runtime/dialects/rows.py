@@ -17,7 +17,7 @@ Tensors = Mapping[str, Tensor]
 
 def of_row(values: Any, where: str, signature: Signature) -> Tensors:
     """One row: an array, an object by column names, or a bare value where a row is one."""
-    if type(values) is dict:
+    if type(values) is dict and not signature.inputs[0].objects:
         return of_objects([values], where, signature, row=True)
     spec = _only_table(signature, where, values)
     depth, seen = 0, values
@@ -38,7 +38,7 @@ def of_rows(values: Any, where: str, signature: Signature) -> Tensors:
         raise InputMismatch(f'"{where}" is {kind_of(values)}, expected an array of rows; send one row as "features"')
     if not values:
         raise InputMismatch(f'"{where}" holds zero rows; send at least one')
-    if type(values[0]) is dict:
+    if type(values[0]) is dict and not signature.inputs[0].objects:
         return of_objects(values, where, signature)
     spec = _only_table(signature, where, values[0])
     if signature.mixed:

@@ -48,7 +48,8 @@ from threadpoolctl import threadpool_limits
 from runtime.artifact import Artifact, find
 from runtime.backends import Placement
 from runtime.backends import sklearn as leaf
-from runtime.backends.sklearn import SklearnBackend
+from runtime.backends.sklearn import estimator as estimator_module
+from runtime.backends.sklearn.estimator import SklearnBackend, estimators
 from runtime.dialects.json_body import decode
 from runtime.errors import BadArtifact, DeviceUnavailable, InputMismatch, MissingModule, ModelFailed, UnsupportedModel
 from runtime.tensors import Array
@@ -106,7 +107,7 @@ TREES = [RandomForestClassifier, ExtraTreesClassifier, DecisionTreeClassifier, E
 
 def test_these_are_all_whose_predict_is_derived() -> None:
     names = {f"{kind.__module__}.{kind.__qualname__}" for kind in TREES}
-    assert names == leaf._ARGMAX_OF_PROBABILITIES
+    assert names == estimator_module._ARGMAX_OF_PROBABILITIES
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], ["b", "c", "a"], [2.0, -1.0, 0.0]], ids=repr)
@@ -188,7 +189,7 @@ def test_a_pipeline_answers_as_itself(name: str, served: Any) -> None:
     model = pipeline(name)
     backend = served(model)
     names = tuple(spec.name for spec in backend.signature.outputs)
-    assert set(names) == {each for each in leaf.OUTPUTS if hasattr(model, each)}
+    assert set(names) == {each for each in estimator_module.OUTPUTS if hasattr(model, each)}
     answers = backend.run({"input": IRIS}, names)
     for each in names:
         expected = getattr(model, each)(IRIS)
@@ -517,7 +518,7 @@ class _NoZeros(BaseEstimator):  # type: ignore[misc]
 
 
 def _jobs(model: Any) -> list[int | None]:
-    return [each.n_jobs for each in leaf._estimators(model) if "n_jobs" in vars(each)]
+    return [each.n_jobs for each in estimators(model) if "n_jobs" in vars(each)]
 
 
 def nested_jobs() -> Any:
@@ -566,8 +567,8 @@ def test_estimators_that_hold_each_other_are_each_seen_once() -> None:
     first, second = LinearRegression(), LinearRegression()
     first.other, second.other = second, first
     first.itself = [first, {"again": first}]
-    assert [id(each) for each in leaf._estimators(first)].count(id(first)) == 1
-    assert len(list(leaf._estimators(first))) == 2
+    assert [id(each) for each in estimators(first)].count(id(first)) == 1
+    assert len(list(estimators(first))) == 2
 
 
 # --- what may run on the event loop -----------------------------------------------------------------------------------

@@ -122,8 +122,11 @@ def import_fault(module: str, target: str) -> str:
     if wanted not in LAYERS:  # `runtime` itself, such as its version
         return f"runtime.{wanted} has no place in LAYERS" if (PACKAGE / f"{wanted}.py").exists() else ""
     if layer == wanted:
-        sibling = PACKAGE.joinpath(*rest.split(".")[:2]).with_suffix(".py")
-        knows_sibling = layer in LEAVES and module != layer and (sibling.exists() or rest.count(".") > 1)
+        place = PACKAGE.joinpath(*rest.split(".")[:2])
+        is_leaf = place.is_dir() or place.with_suffix(".py").exists() or rest.count(".") > 1
+        # A leaf may be a package, whose parts know each other.
+        own = module.split(".")[:2] == rest.split(".")[:2]
+        knows_sibling = layer in LEAVES and module != layer and is_leaf and not own
         return f"{target}: a leaf knows no other leaf" if knows_sibling else ""
     upward = LAYERS.index(wanted) < LAYERS.index(layer)
     return f"{target} stands above {module}" if upward else ""

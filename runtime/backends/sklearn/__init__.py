@@ -1,0 +1,89 @@
+"""The scikit-learn backend: estimators and pipelines from pickle, joblib and skops files.
+
+`load` is the gate: nothing is unpickled before the pre-flight has spoken. What the model takes is found in `inputs.py` and
+`columns.py`, what it gives in `outputs.py`; `estimator.py` runs it.
+"""
+
+import logging
+import sys
+import warnings
+from typing import Any
+
+import joblib
+import sklearn
+from sklearn.exceptions import InconsistentVersionWarning
+
+from runtime import remedies
+from runtime.artifact import Artifact
+from runtime.backends import Placement
+from runtime.backends.sklearn.estimator import SklearnBackend, estimators
+from runtime.errors import BadArtifact, DeviceUnavailable, UnsupportedModel
+
+log = logging.getLogger(__name__)
+
+
+def load(artifact: Artifact, placement: Placement) -> SklearnBackend:
+    """Unpickle and look at the model; raises ArtifactFault. A pickle runs code: only load what you trust."""
+    if placement.device == "cuda":
+        raise DeviceUnavailable(
+            f"{artifact.path.name} is a scikit-learn model, which runs on the CPU, but DEVICE is cuda: "
+            "set DEVICE=auto, or export the model to ONNX to run it on a GPU"
+        )
+    model, mismatch = _unpickle(artifact, placement.version_mismatch)
+    if isinstance(model, type):
+        raise UnsupportedModel(
+            f"{artifact.path.name} holds {_what_is(model)} itself, not a fitted instance of it: "
+            "fit one and save that: joblib.dump(model.fit(X, y), 'model.joblib')"
+        )
+    if not any(hasattr(model, name) for name in ("predict", "transform")):
+        raise UnsupportedModel(
+            f"{artifact.path.name} holds {_what_is(model)}, which has neither predict nor transform; "
+            "save the fitted estimator or pipeline itself: joblib.dump(model, 'model.joblib')"
+        )
+    for estimator in estimators(model):
+        if "n_jobs" in vars(estimator):
+            estimator.n_jobs = 1  # parallelism is planned by the runtime: its lanes, its workers
+    return SklearnBackend(model, artifact, mismatch, getattr(artifact, "manifest", None))
+
+
+def _unpickle(artifact: Artifact, mode: remedies.Mode) -> tuple[Any, str]:
+    """The model, and the mismatch of versions that `mode` let pass. The only place that loads a pickle: the gate is here."""
+    name = artifact.path.name
+    mismatch = remedies.check(artifact.path, mode)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model = joblib.load(artifact.path)
+        except ModuleNotFoundError as error:
+            remedies.check_module(name, error.name or "", mode)
+            raise BadArtifact(f"{name} needs the Python module {error.name!r}, which is not here") from error
+        except MemoryError as error:
+            raise BadArtifact(f"{name} ({artifact.size_bytes:,} bytes) does not fit into the memory") from error
+        except Exception as error:  # an unpickled model runs its own code, which may raise anything
+            raise _cannot(artifact, error) from error
+    said = [each.message for each in caught]
+    mismatches = [each for each in said if isinstance(each, InconsistentVersionWarning)]
+    versions = [each.original_sklearn_version for each in mismatches]
+    mismatch = mismatch or remedies.check_versions(name, versions, mode)
+    # Each text once: a forest of another patch release warns for every tree.
+    for text in dict.fromkeys(_one_line(each) for each in said if not (mismatch and each in mismatches)):
+        log.warning("while loading %s: %s", name, text)
+    return model, mismatch
+
+
+def _cannot(artifact: Artifact, error: Exception) -> BadArtifact:
+    return BadArtifact(
+        f"{artifact.path.name} cannot be unpickled ({type(error).__name__}: {_one_line(error)}): "
+        "the file is cut or altered, or was made with other library versions than are here "
+        f"(scikit-learn {sklearn.__version__}, Python {sys.version_info.major}.{sys.version_info.minor})"
+    )
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())[:300]
+
+
+def _what_is(model: object) -> str:
+    if isinstance(model, dict):
+        return f"a dict with the keys {', '.join(map(repr, list(model)[:8]))}"
+    return f"the class {model.__name__}" if isinstance(model, type) else f"an object of the type {type(model).__name__}"

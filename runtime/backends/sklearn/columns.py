@@ -1,0 +1,198 @@
+"""What each column of a fitted model holds, read from the estimators that saw it first: encoders, imputers, vectorizers.
+
+A model tells the names of its columns, not their types. The fitted parts do: an encoder knows its categories, a vectorizer
+reads texts, a scaler numbers. What only users' code saw stays open and is tried with the model (inputs.py). Nothing here
+runs the model.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+A_TEXT: Final = "a text"
+A_DATE: Final = "2026-01-31"
+# The largest integers that a float holds exactly.
+_EXACT: Final = 2**53
+_DEPTH: Final = 20
+# Attributes under which meta-estimators keep what they fitted on the same columns.
+_INNER: Final = ("best_estimator_", "estimator_", "regressor_", "estimator", "calibrated_classifiers_", "estimators_")
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What is known of one column.
+
+    `values` are values that the model is thought to take, the best guess first, more than one only where nothing fitted
+    says more. `weight` tells which of two hints knows better. `missing` is what the model was shown for a missing value.
+    `categories` are all values that are taken, where others are an error.
+    """
+
+    weight: int
+    values: tuple[Any, ...]
+    missing: Any = math.nan
+    categories: frozenset[Any] | None = None
+    group: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether only a trial can tell its type."""
+        return len(self.values) > 1
+
+
+UNUSED: Final = Hint(1, (None,))
+_NUMBER: Final = Hint(3, (0.0,))
+_TEXT: Final = Hint(4, (A_TEXT,))
+# Users' code: it may parse dates, look at words, or compute; code that computes fails on texts.
+_OF_FOREIGN_CODE: Final = Hint(2, (A_DATE, A_TEXT, 0.0))
+_PASSED_ON: Final = Hint(2, (0.0, A_TEXT))
+
+
+def find(model: Any, width: int) -> list[Hint]:
+    """One hint a column of the table that the model takes."""
+    found: dict[int, Hint] = {}
+    _look(model, list(range(width)), found, 0)
+    return [found.get(at, _NUMBER) for at in range(width)]
+
+
+def _look(step: Any, at: Sequence[int | None], found: dict[int, Hint], depth: int) -> None:
+    """Look at a step whose columns are these of the model's (None: made on the way)."""
+    if depth > _DEPTH:
+        return
+    if isinstance(step, Pipeline):
+        _look_along([each for _, each in step.steps], at, found, depth)
+    elif isinstance(step, ColumnTransformer):
+        chosen = getattr(step, "_transformer_to_input_indices", {})
+        for name, each, _ in step.transformers_:
+            its = [at[i] for i in chosen.get(name, ()) if i < len(at)]
+            if isinstance(each, str):
+                _note(its, UNUSED if each == "drop" else _PASSED_ON, found, id(its))
+            else:
+                _look(each, its, found, depth + 1)
+    elif isinstance(step, FeatureUnion):
+        for _, each in step.transformer_list:
+            if not isinstance(each, str):
+                _look(each, at, found, depth + 1)
+    elif (hints := _own(step)) is not None and len(hints) == len(at):
+        for place, hint in zip(at, hints, strict=True):
+            _note([place], hint, found, id(step))
+    elif inner := _inner(step):
+        for each in inner:
+            _look(each, at, found, depth + 1)
+    else:
+        _note(at, _general(step), found, id(step))
+
+
+def _look_along(steps: Sequence[Any], at: Sequence[int | None], found: dict[int, Hint], depth: int) -> None:
+    """A pipeline's steps as far as its columns can be followed."""
+    rest = [step for step in steps if step is not None and step != "passthrough"]
+    for number, step in enumerate(rest):
+        _look(step, at, found, depth + 1)
+        if number + 1 == len(rest):
+            return
+        if type(step).__name__ == "SimpleImputer" and not step.add_indicator and len(step.statistics_) == len(at):
+            continue  # columns go through in their order
+        names_after = getattr(rest[number + 1], "feature_names_in_", None)
+        names_before = getattr(step, "feature_names_in_", None)
+        if _is_foreign(step) and names_after is not None and names_before is not None:
+            # Users' code adds columns to a data frame: those that keep their names are followed.
+            place = dict(zip(names_before, at, strict=False))
+            at = [place.get(name) for name in names_after]
+            continue
+        if isinstance(step, FunctionTransformer) and step.func is None:
+            continue
+        return
+
+
+def _note(at: Sequence[int | None], hint: Hint, found: dict[int, Hint], group: int) -> None:
+    for place in at:
+        if place is not None and hint.weight > found.get(place, Hint(0, ())).weight:
+            found[place] = replace(hint, group=group)
+
+
+# --- what one fitted step knows ---------------------------------------------------------------------------------------
+
+
+def _own(step: Any) -> list[Hint] | None:
+    """Hints of an estimator that remembers values of its columns."""
+    categories = getattr(step, "categories_", None)
+    if isinstance(categories, list) and not _is_foreign(step):
+        closed = getattr(step, "handle_unknown", "error") == "error" and type(step).__name__ != "TargetEncoder"
+        return [_of_categories(each, closed=closed) for each in categories]
+    if type(step).__name__ == "SimpleImputer":
+        return [_of_imputer(step, value) for value in step.statistics_]
+    if hasattr(step, "build_analyzer"):
+        return [_TEXT]
+    preprocessor = getattr(step, "_preprocessor", None)  # histogram gradient boosting encodes its categories itself
+    if isinstance(preprocessor, ColumnTransformer):
+        found: dict[int, Hint] = {}
+        _look(preprocessor, list(range(step.n_features_in_)), found, 1)
+        return [found.get(at, _NUMBER) for at in range(step.n_features_in_)]
+    return None
+
+
+def _of_categories(categories: Any, *, closed: bool) -> Hint:
+    values = list(np.asarray(categories, dtype=object))
+    known = [_plain(value) for value in values if not _is_missing(value)]
+    missing = next((value for value in values if _is_missing(value)), math.nan)
+    if not known:
+        return replace(_TEXT, missing=missing)
+    takes = frozenset(known) if closed else None
+    return Hint(5, (known[0],), missing, takes)
+
+
+def _of_imputer(imputer: Any, statistic: Any) -> Hint:
+    missing = imputer.missing_values if _is_missing(imputer.missing_values) else math.nan
+    dtype = getattr(imputer, "_fit_dtype", np.dtype(float))
+    value = _plain(statistic)
+    if dtype.kind in "OUS" and isinstance(value, str):
+        return Hint(4, (value,), missing)
+    return replace(_NUMBER, missing=missing)
+
+
+def _general(step: Any) -> Hint:
+    if isinstance(step, FunctionTransformer):
+        module = getattr(step.func, "__module__", None) or type(step.func).__module__
+        if step.func is None:
+            return _PASSED_ON
+        return _NUMBER if module.partition(".")[0] in ("numpy", "scipy", "sklearn") else _OF_FOREIGN_CODE
+    if _is_foreign(step):
+        return _PASSED_ON if hasattr(step, "predict") else _OF_FOREIGN_CODE
+    return _NUMBER
+
+
+def _inner(step: Any) -> list[Any]:
+    for name in _INNER:
+        inner = vars(step).get(name) if hasattr(step, "__dict__") else None
+        parts = inner if isinstance(inner, (list, tuple)) else [inner]
+        parts = [each[1] if isinstance(each, tuple) else each for each in parts]
+        parts = [each for each in parts if hasattr(each, "n_features_in_") or hasattr(each, "estimator")]
+        if parts:
+            return parts[:1] if name == "estimators_" and not isinstance(parts[0], Pipeline) else parts
+    return []
+
+
+def _is_foreign(step: Any) -> bool:
+    return not type(step).__module__.startswith("sklearn.")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def datatype_of_value(value: Any) -> str:
+    """The datatype of a column that holds this value."""
+    if isinstance(value, bool):
+        return "BOOL"
+    if isinstance(value, str):
+        return "BYTES"
+    return "INT64" if isinstance(value, int) and abs(value) > _EXACT else "FP64"
