@@ -1,40 +1,42 @@
-"""Discovery of one model: a path in, the artifact that lies there out, or an error that lists what was looked at.
+"""Discovery: a path in, the model or the models that lie there out, or an error that lists what was looked at.
 
-The worker calls both in its load thread: `find` looks at names and first bytes, `digest` reads every byte. Discovery needs no
-more than the standard library. A name says which files are candidates, their bytes say what they are, and
-both must agree. Messages name paths: only the operator reads them.
+The worker calls it in its load thread: `discover` and `find` look at names, manifests and first bytes, `digest` reads every
+byte. A name says which files are candidates, their bytes say what they are, and both must agree. Messages name paths: only
+the operator reads them.
 """
 
-import errno
 import hashlib
-import os
+import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from runtime.content import Content, Kind, recognise
-from runtime.errors import AmbiguousArtifact, ArtifactFault, BadArtifact, ModelNotThere, UnsafeLink, plural, quoted
+from runtime import boundary, manifest, sidecars
+from runtime.boundary import Stamp
+from runtime.content import ENDINGS, PROMISED, Content, Form, Kind, recognise
+from runtime.errors import AmbiguousArtifact, ArtifactFault, BadArtifact, ModelNotThere, quoted
+from runtime.listing import PUT_ONE_THERE, denied, entries, is_directory, listing, missing, shown, size
+from runtime.manifest import NOTHING_SAID, Manifest
+from runtime.sidecars import Said
 
-_KINDS: Final[Mapping[str, Kind]] = {".joblib": "sklearn", ".pkl": "sklearn", ".pickle": "sklearn", ".onnx": "onnx"}
-_ENDINGS = ".joblib, .pkl, .pickle or .onnx"
-_SAVED_AS: Final[Mapping[Kind, str]] = {"sklearn": ".joblib", "onnx": ".onnx"}
-_LISTED = 20
-_NESTED_LEVELS = 2  # <name>/<version>/
-_NESTED_DIRECTORIES = 200
+_SAVED_AS: Final = {"pickle": ".joblib", "skops": ".skops", "onnx": ".onnx"}
+_FIRST_VERSION: Final = "1"
+# Of no use to anybody as a model's name: what file systems, Python and (by their dot) everybody else leave lying about.
+_NO_MODELS: Final = frozenset({"lost+found", "__pycache__"})
+_MOST_DIRECTORIES = 1000
+_LISTED = 5
 _READ_BYTES = 1024 * 1024
-_PUT_ONE_THERE = (
-    f"Served are files that end in {_ENDINGS}. Put one there (in a Dockerfile: COPY model.joblib /app/models/; "
-    "with a volume: -v ./models:/app/models:ro), or say with MODEL_PATH where it is"
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """The files of one model: `path` as the user named it, inside `root`, which is resolved.
 
-    `beside` are the files of an ONNX model's external data, sorted; `size_bytes` counts them, too.
+    `beside` are the files of an ONNX model's external data, sorted; `size_bytes` counts them, too. `form` is how the bytes
+    are read, told by the content and never by the name. `code` are directories for the import path of a model that runs
+    code: its own, and MLflow's. `stamps` are of the files that `find` looked at, manifests included.
     """
 
     path: Path
@@ -42,6 +44,65 @@ class Artifact:
     kind: Kind
     size_bytes: int
     beside: tuple[Path, ...] = ()
+    form: Form = "pickle"
+    manifest: Manifest = NOTHING_SAID
+    code: tuple[Path, ...] = ()
+    requirements: Path | None = None
+    stamps: tuple[Stamp, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One version of a model repository, or the only model: what was found, or why it cannot be served."""
+
+    name: str
+    version: str
+    found: Artifact | ArtifactFault
+
+
+def find(path: Path) -> Artifact:
+    """The model at `path`, which is a model file or a directory with exactly one at its top level.
+
+    Raises ModelNotThere, AmbiguousArtifact, UnsafeLink, UnsupportedModel or BadArtifact.
+    """
+    found = _only_model(path)
+    if found is None:
+        candidates = _repository(path)
+        _check_any(path, candidates)
+        names = ", ".join(shown(Path(each.name) / each.version) for each in candidates[:_LISTED])
+        more = f", ... ({len(candidates)} in all)" if len(candidates) > _LISTED else ""
+        one = next(each.found.path.parent for each in candidates if isinstance(each.found, Artifact))
+        raise ModelNotThere(
+            f"{shown(path)} is a model repository with {names}{more}, expected one model: name its directory, "
+            f"as in MODEL_PATH={shown(one)}"
+        )
+    return found
+
+
+def discover(path: Path, name: str | None = None, version: str | None = None) -> tuple[Candidate, ...]:
+    """All models at `path`, at least one, ordered by name, then version, the highest last.
+
+    One model is called `name`, or as its manifest says, or "model", with version "1". In a model repository
+    (`<name>/[<version>/]...`) the directories give the names, and what cannot be served is there with its fault. Raises
+    ArtifactFault if nothing can be had at all.
+    """
+    found = _only_model(path)
+    if found is not None:
+        said = found.manifest
+        return (Candidate(name or said.name or "model", version or said.version or _FIRST_VERSION, found),)
+    candidates = _repository(path)
+    _check_any(path, candidates)
+    return candidates
+
+
+def version_order(version: str) -> tuple[bool, list[tuple[bool, int, str]], str]:
+    """A key to sort by, the highest last: whole numbers by their value, then others with their digits as numbers."""
+    parts = [part for part in re.split(r"([0-9]+)", version) if part]
+    natural = [(False, int(part), "") if part.isascii() and part.isdigit() else (True, 0, part) for part in parts]
+    return len(parts) > 1 or natural[:1] > [(True, 0, "")], natural, version
+
+
+# --- the bytes --------------------------------------------------------------------------------------------------------
 
 
 def digest(artifact: Artifact) -> str:
@@ -56,231 +117,207 @@ def digest(artifact: Artifact) -> str:
                 while part := file.read(_READ_BYTES):
                     total.update(part)
         except OSError as error:
-            raise BadArtifact(f"{_shown(path)} cannot be read: {error.strerror}") from error
+            raise BadArtifact(f"{shown(path)} cannot be read: {error.strerror}") from error
     return total.hexdigest()
 
 
-def find(path: Path) -> Artifact:
-    """The model at `path`, which is a model file or a directory with exactly one at its top level.
+def check_fits(artifact: Artifact, memory_bytes: int) -> None:
+    """Raise BadArtifact if the files alone are larger than the memory; call it before they are read."""
+    if artifact.size_bytes > memory_bytes:
+        weights = f" and the weights in {len(artifact.beside)} files beside it" if artifact.beside else ""
+        raise BadArtifact(
+            f"{shown(artifact.path)}{weights} have {size(artifact.size_bytes)} on disk, and this process may use "
+            f"{size(memory_bytes)} of memory (the container's limit, or the machine's), so it was not read: "
+            "raise the limit (docker run --memory, in Kubernetes resources.limits.memory), or make the model smaller"
+        )
 
-    Raises ModelNotThere, AmbiguousArtifact, UnsafeLink or BadArtifact.
-    """
+
+def check_unchanged(artifact: Artifact) -> None:
+    """Raise BadArtifact if a file is not what it was when `find` looked at it; call it after the files were read."""
+    for stamp in artifact.stamps:
+        try:
+            now = boundary.stamp(stamp.path, stamp.path.stat())
+        except OSError as error:
+            happened = f"is gone ({error.strerror})"
+        else:
+            if now == stamp:
+                continue
+            happened = (
+                "was replaced by another file"
+                if (now.device, now.inode) != (stamp.device, stamp.inode)
+                else f"was written to: it had {size(stamp.size_bytes)}, now it has {size(now.size_bytes)}"
+            )
+        raise BadArtifact(
+            f"{shown(stamp.path)} changed while it was being loaded: it {happened}. Wait until it is complete, then start "
+            "again; whoever writes it should write to another name and rename it when it is whole"
+        )
+
+
+# --- one model --------------------------------------------------------------------------------------------------------
+
+
+def _only_model(path: Path) -> Artifact | None:
+    """The model at `path`; None for a directory without one at its top level."""
     try:
         mode = path.stat().st_mode
     except PermissionError as error:
-        raise ModelNotThere(f"no model can be looked for at {_shown(path)}: {_denied(path)}") from error
+        raise ModelNotThere(f"no model can be looked for at {shown(path)}: {denied(path)}") from error
     except OSError as error:
-        raise ModelNotThere(_missing(path, error)) from error
-    if not stat.S_ISDIR(mode):
-        return _examine(path, path.parent.resolve())
-    entries = _entries(path)
-    candidates = [entry for entry in entries if _is_candidate(entry)]
+        raise ModelNotThere(missing(path, error)) from error
+    if stat.S_ISDIR(mode):
+        return _model_in(path, path.resolve())
+    root = path.parent.resolve()
+    return _examine(path, root, sidecars.of_file(path, root))
+
+
+def _model_in(directory: Path, root: Path) -> Artifact | None:
+    """The model in a directory that lies in `root`; None if nothing there is a candidate."""
+    held = entries(directory)
+    said = sidecars.of_directory(directory, root)
+    if said.model is not None:
+        return _examine(said.model, root, said)
+    candidates = [entry for entry in held if _is_candidate(entry)]
     if len(candidates) == 1:
-        return _examine(candidates[0], path.resolve())
+        return _examine(candidates[0], root, said)
     if candidates:
         raise AmbiguousArtifact(
-            f"{len(candidates)} models lie in {_shown(path)}: {_listing(candidates)}. One is served: "
-            f"remove the others, or name it, as in MODEL_PATH={_shown(candidates[0])}"
+            f"{len(candidates)} models lie in {shown(directory)}: {listing(candidates)}. One is served: remove the others, "
+            f'or name it, as in MODEL_PATH={shown(candidates[0])}, or in a {manifest.NAME} beside it: {{"file": "..."}}'
         )
-    raise ModelNotThere(_nothing_in(path, entries))
+    if said.source:
+        raise BadArtifact(
+            f"{shown(said.source)} lies there without a model: {shown(directory)} holds {listing(held)}. "
+            f"Put a file that ends in {ENDINGS} beside it"
+        )
+    return None
 
 
 def _is_candidate(entry: Path) -> bool:
     # Hidden files, and with them Kubernetes' `..data`, are not the user's; a directory is a level of its own.
-    return not entry.name.startswith(".") and entry.suffix.lower() in _KINDS and not _is_directory(entry)
+    return not entry.name.startswith(".") and entry.suffix.lower() in PROMISED and not is_directory(entry)
 
 
-# --- one candidate ----------------------------------------------------------------------------------------------------
-
-
-def _examine(path: Path, root: Path) -> Artifact:
-    shown = _shown(path)
-    size_bytes = _regular_inside(path, root, shown)
+def _examine(path: Path, root: Path, said: Said) -> Artifact:
+    """Look at one model file, what belongs to it, and whether all that is said of it agrees."""
+    named = shown(path)
+    found = boundary.regular_file(path, root)
     try:
         with path.open("rb") as file:
-            content = recognise(file, size_bytes, shown)
+            content = recognise(file, found.size_bytes, named)
     except PermissionError as error:
-        raise BadArtifact(f"{shown} cannot be read: {_denied(path)}") from error
+        raise BadArtifact(f"{named} cannot be read: {denied(path)}") from error
     except OSError as error:
-        raise BadArtifact(f"{shown} cannot be read: {error.strerror}") from error
+        raise BadArtifact(f"{named} cannot be read: {error.strerror}") from error
     _check_name(path, content)
-    beside = tuple(_external(path, root, location) for location in content.external_data)
-    return Artifact(path, root, content.kind, size_bytes + sum(other.stat().st_size for other in beside), beside)
-
-
-def _regular_inside(path: Path, root: Path, shown: str) -> int:
-    """The size of a regular file whose real path lies in `root`; anything else is refused without being opened."""
-    try:
-        real = path.resolve(strict=True)
-        found = real.stat()
-    except PermissionError as error:
-        raise BadArtifact(f"{shown} cannot be read: {_denied(path)}") from error
-    except (OSError, RuntimeError) as error:  # RuntimeError: how Python before 3.13 reports links that lead in a circle
-        raise BadArtifact(f"{shown} {_dangling(path, error)}; copy the file itself there") from error
-    if not real.is_relative_to(root):
-        raise UnsafeLink(
-            f"{shown} is a link to {_shown(real)}, outside of the model's directory {_shown(root)}, and such links are "
-            "not followed: copy the file itself there, or give its real path as MODEL_PATH"
-        )
-    if not stat.S_ISREG(found.st_mode):
-        raise BadArtifact(f"{shown} is {_file_type(found.st_mode)}, expected a regular file; it was not opened")
-    return found.st_size
+    said.check(path, content)
+    beside = [boundary.external_data(path, location) for location in content.external_data]
+    return Artifact(
+        path,
+        root,
+        content.kind,
+        sum(stamp.size_bytes for stamp in (found, *beside)),
+        tuple(stamp.path for stamp in beside),
+        content.form,
+        said.manifest,
+        (path.parent, *said.code),
+        sidecars.requirements(path, root, said),
+        (found, *beside, *said.stamps),
+    )
 
 
 def _check_name(path: Path, content: Content) -> None:
-    named = _KINDS.get(path.suffix.lower())
-    if named == content.kind:
+    promised = PROMISED.get(path.suffix.lower())
+    if promised == content.form:
         return
-    expected = {"sklearn": "a pickle", "onnx": "an ONNX model", None: f"a name that ends in {_ENDINGS}"}[named]
+    names = {"pickle": "a pickle", "skops": "a .skops file", "onnx": "an ONNX model", None: f"a name that ends in {ENDINGS}"}
     raise BadArtifact(
-        f"{_shown(path)} is {content.what}, expected {expected} by its name; "
-        f"if it is the right file, rename it to {_shown(Path(path.stem + _SAVED_AS[content.kind]))}"
+        f"{shown(path)} is {content.what}, expected {names[promised]} by its name; "
+        f"if it is the right file, rename it to {shown(Path(path.stem + _SAVED_AS[content.form]))}"
     )
 
 
-def _external(path: Path, root: Path, location: str) -> Path:
-    """The file that a tensor of an ONNX model names: a relative path below the model's directory, checked."""
-    shown = f"{_shown(path)} keeps weights in {quoted(location)}, which"
-    relative = Path(location)
-    if relative.is_absolute() or ".." in relative.parts or "\0" in location:
-        raise UnsafeLink(
-            f"{shown} may lie outside of the model's directory; external data must be named by a path below it: "
-            "save the model again with its data beside it"
+# --- a model repository -----------------------------------------------------------------------------------------------
+
+
+def _repository(path: Path) -> tuple[Candidate, ...]:
+    """What lies in the directories below, good or bad, in order."""
+    root = path.resolve()
+    found = [candidate for place in _directories(path) for candidate in _versions(place, root)]
+    return tuple(sorted(found, key=lambda each: (each.name, version_order(each.version))))
+
+
+def _directories(path: Path) -> list[Path]:
+    places = [each for each in entries(path) if not each.name.startswith(".") and each.name not in _NO_MODELS]
+    places = [each for each in places if is_directory(each)]
+    if len(places) > _MOST_DIRECTORIES:
+        raise BadArtifact(
+            f"{shown(path)} holds {len(places)} directories, more than the {_MOST_DIRECTORIES} that a model repository may: "
+            "is it the right place? Name another with MODEL_PATH"
         )
-    target = path.parent / relative
-    _regular_inside(target, root, shown)
-    return target
+    return places
 
 
-# --- what is said when there is none ----------------------------------------------------------------------------------
-
-
-def _missing(path: Path, error: OSError) -> str:
-    if error.errno != errno.ENOENT or _link_target(path):
-        return f"no model: {_shown(path)} {_dangling(path, error)}. {_PUT_ONE_THERE}"
-    for parent in path.parents:
-        if _is_directory(parent):
-            near = f"the nearest directory that does is {_shown(parent)}, which holds {_listing(_entries(parent))}"
-            return f"no model: {_shown(path)} does not exist; {near}. {_PUT_ONE_THERE}"
-    return f"no model: {_shown(path)} does not exist. {_PUT_ONE_THERE}"
-
-
-def _nothing_in(path: Path, entries: Sequence[Path]) -> str:
-    holds = f"no model in {_shown(path)}, which holds {_listing(entries)}"
-    nested = list(_nested_models(path))
-    if not nested:
-        return f"{holds}. {_PUT_ONE_THERE}"
-    return (
-        f"{holds}; below it lie {_listing(nested, path)}. Model repositories, a directory for each model, are not "
-        f"served yet by this version: name one model, as in MODEL_PATH={_shown(nested[0].parent)}"
-    )
-
-
-def _nested_models(path: Path) -> Iterator[Path]:
-    """Model files of the levels below, of not too many directories: this only makes a message better."""
-    level = [path]
-    for _ in range(_NESTED_LEVELS):
-        level = [entry for place in level for entry in _entries_or_none(place) if _is_directory(entry)]
-        level = [entry for entry in level if not entry.name.startswith(".")][:_NESTED_DIRECTORIES]
-        for place in level:
-            yield from filter(_is_candidate, _entries_or_none(place))
-
-
-def _entries_or_none(path: Path) -> list[Path]:
+def _versions(place: Path, root: Path) -> list[Candidate]:
+    """The versions of the model that a directory is named after: one right in it, or one each in those below."""
+    name = place.name
     try:
-        return _entries(path)
-    except ArtifactFault:
-        return []
+        _check_label(place, "name")
+        boundary.inside(place, root)
+        found = _model_in(place, root)
+        if found is not None:
+            _check_agrees(found, name=name)
+            return [Candidate(name, found.manifest.version or _FIRST_VERSION, found)]
+        versions = [Candidate(name, below.name, _version(below, root)) for below in _directories(place)]
+        # Directories without any model are no versions, but they may keep company with some.
+        if all(isinstance(each.found, ModelNotThere) for each in versions):
+            raise ModelNotThere(f"no model in {shown(place)}, which holds {listing(entries(place), _LISTED)}")
+    except ArtifactFault as fault:
+        return [Candidate(name, _FIRST_VERSION, fault)]
+    return versions
 
 
-def _entries(path: Path) -> list[Path]:
+def _version(place: Path, root: Path) -> Artifact | ArtifactFault:
     try:
-        return sorted(path.iterdir())
-    except PermissionError as error:
-        raise ModelNotThere(f"no model can be looked for in {_shown(path)}: {_denied(path)}") from error
-    except OSError as error:
-        raise ModelNotThere(f"no model can be looked for in {_shown(path)}: {error.strerror}") from error
+        boundary.inside(place, root)
+        found = _model_in(place, root)
+        if found is None:
+            return ModelNotThere(f"no model in {shown(place)}, which holds {listing(entries(place), _LISTED)}")
+        _check_label(place, "version")
+        _check_agrees(found, name=place.parent.name, version=place.name)
+        return found
+    except ArtifactFault as fault:
+        return fault
 
 
-def _listing(entries: Sequence[Path], start: Path | None = None) -> str:
-    """Names with sizes, at most 20; relative to `start`, if given."""
-    names = [_with_size(entry, entry.relative_to(start or entry.parent)) for entry in entries[:_LISTED]]
-    more = f", ... ({len(entries)} in all)" if len(entries) > _LISTED else ""
-    return (", ".join(names) or "nothing") + more
+def _check_label(place: Path, what: str) -> None:
+    if not manifest.LABEL.fullmatch(place.name):
+        raise BadArtifact(
+            f"the directory {shown(place)} cannot be a model's {what}: expected letters, digits, '.', '_' and '-', at most "
+            "128, a letter or digit first; rename it"
+        )
 
 
-def _with_size(entry: Path, relative: Path) -> str:
-    name = _shown(relative)
-    try:
-        found = entry.stat()
-    except FileNotFoundError:
-        return f"{name} (a link to nothing)"
-    except OSError:
-        return f"{name} (not accessible)"
-    if stat.S_ISDIR(found.st_mode):
-        return f"{name}/"
-    return f"{name} ({_size(found.st_size) if stat.S_ISREG(found.st_mode) else _file_type(found.st_mode)})"
+def _check_agrees(found: Artifact, **directories: str) -> None:
+    """Raise BadArtifact if the manifest says another name or version than the directories."""
+    for what, directory in directories.items():
+        said = getattr(found.manifest, what)
+        if said not in (None, directory):
+            raise BadArtifact(
+                f"the {manifest.NAME} beside {shown(found.path)} says the {what} {quoted(said)}, but in a model repository the "
+                f"directory says it: {quoted(directory)}; rename the directory, or leave {what} out"
+            )
 
 
-def _size(size_bytes: int) -> str:
-    if size_bytes < 1024:
-        return plural(size_bytes, "byte")
-    unit = next(n for n in (3, 2, 1) if size_bytes >= 1024**n)
-    return f"{size_bytes / 1024**unit:.1f} {('KiB', 'MiB', 'GiB')[unit - 1]}"
-
-
-def _denied(path: Path) -> str:
-    """Whose and how protected the place is that keeps this process from reading `path`."""
-    who = f"this process has uid {os.geteuid()} and gid {os.getegid()}"
-    for place in (path, *path.parents):
-        try:
-            found = place.stat()
-        except OSError:
-            continue
-        wanted = os.R_OK | os.X_OK if stat.S_ISDIR(found.st_mode) else os.R_OK
-        if not os.access(place, wanted, effective_ids=True):
-            mode = f"the mode {stat.S_IMODE(found.st_mode):04o}, uid {found.st_uid} and gid {found.st_gid}"
-            remedy = f"make it readable for all: chmod -R a+rX {_shown(place)}"
-            return f"permission denied, {who}, and {_shown(place)} has {mode}; {remedy}"
-    return f"permission denied, {who}"
-
-
-def _dangling(path: Path, error: OSError | RuntimeError) -> str:
-    """What is wrong with a path that cannot be followed to its end."""
-    target = _link_target(path)
-    if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
-        return "is a link that leads in a circle"
-    if target:
-        return f"is a link to {_shown(target)}, which leads to nothing"
-    return "is not there" if error.errno == errno.ENOENT else f"cannot be looked at: {error.strerror}"
-
-
-def _link_target(path: Path) -> Path | None:
-    try:
-        return path.readlink()
-    except OSError:
-        return None
-
-
-def _file_type(mode: int) -> str:
-    names = {
-        stat.S_IFIFO: "a FIFO",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a character device",
-        stat.S_IFBLK: "a block device",
-        stat.S_IFDIR: "a directory",
-    }
-    return names.get(stat.S_IFMT(mode), "something else")
-
-
-def _is_directory(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except OSError:
-        return False
-
-
-def _shown(path: Path) -> str:
-    """A path as it is where it is printable, else with escapes: a file's name may hold anything."""
-    text = str(path)
-    return text if text.isprintable() else ascii(text)
+def _check_any(path: Path, candidates: Sequence[Candidate]) -> None:
+    """Raise if nothing of a model repository can be served."""
+    faults = [each.found for each in candidates if isinstance(each.found, ArtifactFault)]
+    if len(faults) < len(candidates):
+        return
+    more = f"; ... ({len(faults)} in all)" if len(faults) > _LISTED else ""
+    reasons = "; ".join(str(fault) for fault in faults[:_LISTED]) + more
+    if all(isinstance(fault, ModelNotThere) for fault in faults):
+        below = f", nor below it: {reasons}" if faults else ""
+        raise ModelNotThere(f"no model in {shown(path)}, which holds {listing(entries(path))}{below}. {PUT_ONE_THERE}")
+    if len(faults) == 1:
+        raise faults[0]
+    raise BadArtifact(f"none of the {len(faults)} models in {shown(path)} can be served: {reasons}")

@@ -1,12 +1,13 @@
 """What a model file is by its bytes, whatever its name says.
 
-`artifact.py` opens a candidate and asks `recognise`: a pickle (also as joblib writes it, plain or compressed) or an
-ONNX model, else BadArtifact with what it looks like instead. Reading a pickle's first opcodes runs none of them: it
-informs, it permits nothing.
+`artifact.py` opens a candidate and asks `recognise`: a pickle (also as joblib writes it, plain or compressed), a .skops
+file or an ONNX model, else BadArtifact with what it looks like instead. Reading a pickle's first opcodes runs none of
+them: it informs, it permits nothing.
 """
 
 import io
 import re
+import struct
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
@@ -17,6 +18,17 @@ from runtime import onnx_file
 from runtime.errors import BadArtifact, plural
 
 Kind = Literal["sklearn", "onnx"]
+Form = Literal["pickle", "skops", "onnx"]
+
+# What a name promises: the names say which files are candidates, and no more.
+PROMISED: Final[Mapping[str, Form]] = {
+    ".joblib": "pickle",
+    ".pkl": "pickle",
+    ".pickle": "pickle",
+    ".skops": "skops",
+    ".onnx": "onnx",
+}
+ENDINGS: Final = ".joblib, .pkl, .pickle, .skops or .onnx"
 
 _HEAD_BYTES = 4096
 # bzip2 says nothing before its first block is complete, and that is at most 900 kB.
@@ -40,7 +52,7 @@ _COMPRESSED: Final[Mapping[bytes, str]] = {
 # Where the mark lies, the mark, what it is, what to do.
 _FOREIGN: Final = (
     (0, b"version https://git-lfs", "a Git LFS pointer, which only stands for a file", "run `git lfs pull` first"),
-    (0, b"PK\x03\x04", "a zip archive (a .keras, .pt, .npz or .skops file?)", ""),
+    (0, b"PK\x03\x04", "a zip archive (a .keras, .pt or .npz file?)", ""),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (a Keras .h5 model?)", ""),
     (0, b"\x93NUMPY", "a NumPy array", "save the fitted model, not its data"),
     (0, b"PAR1", "a Parquet file", "save the fitted model, not its data"),
@@ -53,7 +65,12 @@ _FOREIGN: Final = (
     (4, b"ORTM", "a model in ORT format", "serve the .onnx file that it was made from"),
     (257, b"ustar", "a tar archive", "unpack it and serve the model file in it"),
 )
-_EXPECTED = "expected a scikit-learn model pickled with joblib or pickle, or an ONNX model"
+_EXPECTED = "expected a scikit-learn model saved with joblib, pickle or skops, or an ONNX model"
+
+_SKOPS_SCHEMA = "schema.json"
+_SKOPS_MARK = b'"_skops_version"'  # skops/io/_persist.py writes it into the schema's top level, last
+_LARGEST_SCHEMA_BYTES = 256 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +80,7 @@ class Content:
     kind: Kind
     what: str
     external_data: tuple[str, ...] = ()
+    form: Form = "pickle"
 
 
 def recognise(file: BinaryIO, size_bytes: int, shown: str) -> Content:
@@ -77,11 +95,13 @@ def recognise(file: BinaryIO, size_bytes: int, shown: str) -> Content:
     for magic, method in _COMPRESSED.items():
         if head.startswith(magic):
             return _compressed_pickle(file, size_bytes, shown, method)
+    if head.startswith(b"PK\x03\x04") and _is_skops(file, shown):
+        return Content("sklearn", "a .skops file", form="skops")
     if foreign := _foreign(head):
         raise BadArtifact(f"{shown} is {foreign[0]}, {_EXPECTED}" + (f"; {foreign[1]}" if foreign[1] else ""))
     locations = onnx_file.external_data(file, size_bytes, shown)
     if locations is not None:
-        return Content("onnx", "an ONNX model", locations)
+        return Content("onnx", "an ONNX model", locations, "onnx")
     raise BadArtifact(
         f"{shown} is {plural(size_bytes, 'byte')} of {_unknown(head)}, {_EXPECTED}; is it the right file, and is it whole?"
     )
@@ -180,6 +200,38 @@ _DECOMPRESS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
     "xz": _unlzma,
     "lzma": _unlzma,
 }
+
+
+# --- skops ------------------------------------------------------------------------------------------------------------
+
+
+def _is_skops(file: BinaryIO, shown: str) -> bool:
+    """Whether a zip archive is one that skops wrote. Nothing of it is unpacked but its schema, and that part by part."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if _SKOPS_SCHEMA not in archive.namelist():
+                return False
+            schema_bytes = archive.getinfo(_SKOPS_SCHEMA).file_size
+            if schema_bytes > _LARGEST_SCHEMA_BYTES:
+                raise BadArtifact(
+                    f"{shown} is a zip archive whose {_SKOPS_SCHEMA} has {schema_bytes:,} bytes, expected at most "
+                    f"{_LARGEST_SCHEMA_BYTES:,} in a .skops file; save the model with joblib, or export it to ONNX"
+                )
+            tail = b""
+            with archive.open(_SKOPS_SCHEMA) as schema:
+                while part := schema.read(_READ_BYTES):
+                    if _SKOPS_MARK in tail + part:
+                        return True
+                    tail = part[-len(_SKOPS_MARK) :]
+            return False
+    # RuntimeError: it is encrypted, or compressed by an unknown method. The others: damaged at some place or other.
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, EOFError, OverflowError, struct.error, zlib.error) as error:
+        raise BadArtifact(
+            f"{shown} is a zip archive (a .skops file?) that is cut or damaged ({error}), {_EXPECTED}; copy it again, whole, "
+            "and if something still writes it, start when that is done"
+        ) from error
 
 
 # --- everything else --------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 take columns and signature from it where the model itself does not tell them; what the model does tell must agree.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -15,7 +16,10 @@ NAME: Final = "model.json"
 
 _LARGEST_BYTES: Final = 4 * 1024 * 1024
 
-Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+# What goes into paths, labels and logs.
+LABEL: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+
+Label = Annotated[str, StringConstraints(pattern=LABEL.pattern)]
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
 ]
@@ -77,6 +81,9 @@ class Manifest(_Document):
     )
     batching: Batching = Batching()
     trusted_types: tuple[str, ...] = Field(default=(), description="types of your own that a .skops file may hold")
+
+
+NOTHING_SAID: Final = Manifest()
 
 
 def parse(text: bytes, shown: str) -> Manifest:

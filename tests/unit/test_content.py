@@ -197,7 +197,7 @@ def test_what_else_it_may_be(content: bytes, said: str) -> None:
     message = refusal(content)
     assert message.startswith("the file ")
     assert said in message
-    assert "expected a scikit-learn model pickled with joblib or pickle, or an ONNX model" in message
+    assert "expected a scikit-learn model saved with joblib, pickle or skops, or an ONNX model" in message
 
 
 def test_a_git_lfs_pointer_says_what_to_do() -> None:

@@ -33,6 +33,10 @@ LAYERS = [
     "backends",
     "sources",
     "artifact",
+    "sidecars",
+    "mlflow",
+    "boundary",
+    "listing",
     "content",
     "manifest",
     "onnx_file",
@@ -64,6 +68,7 @@ ONLY_IN = {
     "onnxruntime": {"backends.onnx"},
     "boto3": {"sources.s3"},
     "botocore": {"sources.s3"},
+    "yaml": {"mlflow"},
     "pydantic_settings": {"settings"},
     "dotenv": set(),
 }
