@@ -160,6 +160,12 @@ class MissingModule(ArtifactFault):
     code = "missing_module"
 
 
+class UnsafeType(ArtifactFault):
+    """A file of a safe format holds types that nobody has vouched for."""
+
+    code = "unsafe_type"
+
+
 class DeviceUnavailable(ArtifactFault):
     """DEVICE asks for what this machine or this image does not have."""
 

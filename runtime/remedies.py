@@ -14,6 +14,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from runtime import skops_file
 from runtime.errors import MissingModule, VersionMismatch, quoted
 from runtime.inflate import compression_of
 from runtime.packages import FIRST_PYTHON, PACKAGES, SCIKIT_LEARN_WHEELS
@@ -58,11 +59,17 @@ class Installed:
     lacking: Mapping[str, str] = field(default_factory=dict)
 
 
-def check(path: Path, mode: Mode) -> str:
-    """Read the pickle at `path` before it is loaded; as `admit`."""
-    compression = compression_of(path)
-    a_second = _COMPRESSED_BYTES_A_SECOND if compression else _PLAIN_BYTES_A_SECOND
-    structure = read(path, max(_BUDGET_S, 0.1 * path.stat().st_size / a_second))
+def structure_of(path: Path, form: Literal["pickle", "skops"]) -> Structure:
+    """What a file is made of, within the time that this may cost; nothing of it is run."""
+    if form == "skops":
+        return skops_file.read(path)
+    a_second = _COMPRESSED_BYTES_A_SECOND if compression_of(path) else _PLAIN_BYTES_A_SECOND
+    return read(path, max(_BUDGET_S, 0.1 * path.stat().st_size / a_second))
+
+
+def check(path: Path, mode: Mode, form: Literal["pickle", "skops"] = "pickle") -> str:
+    """Look at the file at `path` before it is loaded; as `admit`."""
+    structure = structure_of(path, form)
     facts = {
         "scikit_learn": ", ".join(structure.sklearn_versions),
         "modules": len(structure.modules),

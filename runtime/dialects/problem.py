@@ -38,6 +38,7 @@ STATUSES: Final[Mapping[type[RuntimeFault], int]] = {
     errors.UnsupportedModel: 500,
     errors.VersionMismatch: 500,
     errors.MissingModule: 500,
+    errors.UnsafeType: 500,
     errors.DeviceUnavailable: 500,
     errors.BadSetting: 500,
 }

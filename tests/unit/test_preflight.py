@@ -388,8 +388,8 @@ def test_pickles_are_loaded_in_one_place_only_and_behind_the_gate() -> None:
             calls = {ast.unparse(node.func): node.lineno for node in ast.walk(function) if isinstance(node, ast.Call)}
             if any(name in calls for name in ("joblib.load", "pickle.load", "pickle.loads", "cloudpickle.load", "dill.load")):
                 places[f"{path.relative_to(package)}: {function.name}"] = calls
-    assert set(places) == {"backends/sklearn/__init__.py: _unpickle"}
-    calls = places["backends/sklearn/__init__.py: _unpickle"]
+    assert set(places) == {"backends/sklearn/__init__.py: _read"}
+    calls = places["backends/sklearn/__init__.py: _read"]
     assert calls["remedies.check"] < calls["joblib.load"]
 
 

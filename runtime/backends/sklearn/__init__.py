@@ -4,10 +4,11 @@
 `columns.py`, what it gives in `outputs.py`; `estimator.py` runs it.
 """
 
+import json
 import logging
 import sys
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import joblib
 import sklearn
@@ -17,7 +18,7 @@ from runtime import remedies
 from runtime.artifact import Artifact
 from runtime.backends import Placement
 from runtime.backends.sklearn.estimator import SklearnBackend, estimators
-from runtime.errors import BadArtifact, DeviceUnavailable, UnsupportedModel
+from runtime.errors import ArtifactFault, BadArtifact, DeviceUnavailable, UnsafeType, UnsupportedModel
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def load(artifact: Artifact, placement: Placement) -> SklearnBackend:
             f"{artifact.path.name} is a scikit-learn model, which runs on the CPU, but DEVICE is cuda: "
             "set DEVICE=auto, or export the model to ONNX to run it on a GPU"
         )
-    model, mismatch = _unpickle(artifact, placement.version_mismatch)
+    model, mismatch = _read(artifact, placement.version_mismatch)
     if isinstance(model, type):
         raise UnsupportedModel(
             f"{artifact.path.name} holds {_what_is(model)} itself, not a fitted instance of it: "
@@ -43,17 +44,20 @@ def load(artifact: Artifact, placement: Placement) -> SklearnBackend:
     for estimator in estimators(model):
         if "n_jobs" in vars(estimator):
             estimator.n_jobs = 1  # parallelism is planned by the runtime: its lanes, its workers
-    return SklearnBackend(model, artifact, mismatch, getattr(artifact, "manifest", None))
+    return SklearnBackend(model, artifact, mismatch)
 
 
-def _unpickle(artifact: Artifact, mode: remedies.Mode) -> tuple[Any, str]:
-    """The model, and the mismatch of versions that `mode` let pass. The only place that loads a pickle: the gate is here."""
+def _read(artifact: Artifact, mode: remedies.Mode) -> tuple[Any, str]:
+    """The model, and the mismatch of versions that `mode` let pass. The gate is here: nothing is loaded before it."""
     name = artifact.path.name
-    mismatch = remedies.check(artifact.path, mode)
+    form: Literal["pickle", "skops"] = "skops" if artifact.form == "skops" else "pickle"
+    mismatch = remedies.check(artifact.path, mode, form)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            model = joblib.load(artifact.path)
+            model = _unskops(artifact) if form == "skops" else joblib.load(artifact.path)
+        except ArtifactFault:
+            raise
         except ModuleNotFoundError as error:
             remedies.check_module(name, error.name or "", mode)
             raise BadArtifact(f"{name} needs the Python module {error.name!r}, which is not here") from error
@@ -71,9 +75,24 @@ def _unpickle(artifact: Artifact, mode: remedies.Mode) -> tuple[Any, str]:
     return model, mismatch
 
 
+def _unskops(artifact: Artifact) -> Any:
+    """Load a .skops file: only types that skops knows as harmless, and those that the author of the model vouches for."""
+    import skops.io
+
+    trusted = set(artifact.manifest.trusted_types)
+    strange = [name for name in skops.io.get_untrusted_types(file=artifact.path) if name not in trusted]
+    if strange:
+        raise UnsafeType(
+            f"{artifact.path.name} holds types that skops does not know as harmless: {', '.join(strange[:8])}"
+            f"{f' and {len(strange) - 8} more' if len(strange) > 8 else ''}; if they are yours, say so in a model.json beside "
+            f'it: {{"trusted_types": {json.dumps(strange[:8])}}}'
+        )
+    return skops.io.load(artifact.path, trusted=sorted(trusted))
+
+
 def _cannot(artifact: Artifact, error: Exception) -> BadArtifact:
     return BadArtifact(
-        f"{artifact.path.name} cannot be unpickled ({type(error).__name__}: {_one_line(error)}): "
+        f"{artifact.path.name} cannot be loaded ({type(error).__name__}: {_one_line(error)}): "
         "the file is cut or altered, or was made with other library versions than are here "
         f"(scikit-learn {sklearn.__version__}, Python {sys.version_info.major}.{sys.version_info.minor})"
     )

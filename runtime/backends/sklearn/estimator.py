@@ -17,7 +17,6 @@ from runtime.backends.sklearn import inputs
 from runtime.backends.sklearn.inputs import INPUT, Inputs
 from runtime.backends.sklearn.outputs import as_array, classes_of, datatype
 from runtime.errors import BadArtifact
-from runtime.manifest import Manifest
 from runtime.tensors import Array, Signature, TensorSpec
 
 log = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ _ARGMAX_OF_PROBABILITIES: Final = frozenset(
 class SklearnBackend:
     """One fitted estimator. scikit-learn's own predict is safe in several threads."""
 
-    def __init__(self, model: Any, artifact: Artifact, mismatch: str = "", manifest: Manifest | None = None) -> None:
+    def __init__(self, model: Any, artifact: Artifact, mismatch: str = "") -> None:
         self._model = model
         self._name = artifact.path.name
         # A pipeline's transforms run once for all outputs asked for: what Pipeline.predict does, not repeated.
@@ -57,7 +56,7 @@ class SklearnBackend:
         names = tuple(name for name in OUTPUTS if hasattr(model, name))
         first = (self._transforms or [self._final])[0]
         self._inputs = inputs.find(
-            model, first, manifest or Manifest(), lambda tried, row: self._failure(tried, row, names), self._name
+            model, first, artifact.manifest, lambda tried, row: self._failure(tried, row, names), self._name
         )
         self.signature = self._signature(names)
         self.facts: Mapping[str, str] = {

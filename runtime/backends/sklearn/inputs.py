@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from runtime.backends.sklearn import columns
+from runtime.backends.sklearn import columns, frames
 from runtime.backends.sklearn.columns import Hint
 from runtime.errors import BadArtifact
 from runtime.manifest import Manifest
@@ -38,13 +38,14 @@ _ROWS_OF_TRAINING: Final = (
 class Inputs:
     """The model's input: `example` is one row that it takes, as it comes from a request.
 
-    `columns` are those of a table with names; `missing` is what each of them shows the model for a missing value. `framed`:
-    the model gets a data frame.
+    `columns` are those of a table with names; `missing` is what each of them shows the model for a missing value; of those in
+    `settled` the manifest says whether they take one. `framed`: the model gets a data frame.
     """
 
     example: Array
     columns: tuple[Column, ...] = ()
     missing: tuple[Any, ...] = ()
+    settled: frozenset[int] = frozenset()
     framed: bool = False
     fixed: bool = True
     nullable: bool = False
@@ -61,19 +62,7 @@ class Inputs:
         """What the model is called with, from the request's rows."""
         if not self.columns:
             return table
-        names = [column.name for column in self.columns]
-        if table.dtype != object:
-            return _data_frame(table, names) if self.framed else table
-        values = [
-            _values(table[:, at], column, missing)
-            for at, (column, missing) in enumerate(zip(self.columns, self.missing, strict=True))
-        ]
-        if self.framed:
-            return _data_frame(dict(zip(names, map(_series, values, self.columns), strict=True)), None)
-        made = np.empty(table.shape, dtype=object)
-        for at, each in enumerate(values):
-            made[:, at] = each
-        return made
+        return frames.for_model(table, self.columns, self.missing, framed=self.framed)
 
 
 def find(model: Any, first: Any, manifest: Manifest, takes: Try, name: str) -> Inputs:
@@ -99,7 +88,8 @@ def _candidates(model: Any, first: Any, manifest: Manifest) -> Iterator[Inputs]:
     names = _names(model)
     width = _width(model, first)
     if manifest.columns:
-        yield _of_manifest(manifest, names, width, model)
+        for text in (columns.A_DATE, columns.A_TEXT):
+            yield _of_manifest(manifest, names, width, model, text)
         return
     if width is None:
         yield from _without_width(model, first, manifest)
@@ -172,7 +162,7 @@ def _objects(row: dict[str, Any]) -> Array:
     return rows
 
 
-def _of_manifest(manifest: Manifest, names: Sequence[str], width: int | None, model: Any) -> Inputs:
+def _of_manifest(manifest: Manifest, names: Sequence[str], width: int | None, model: Any, text: str) -> Inputs:
     said = {column.name: column for column in manifest.columns}
     if names and set(said) != set(names):
         raise BadArtifact(
@@ -190,7 +180,6 @@ def _of_manifest(manifest: Manifest, names: Sequence[str], width: int | None, mo
             Column(
                 name,
                 column.datatype,
-                # What may be left out or null is a missing value; None: it is tried.
                 nullable=bool(column.nullable),
                 required=column.required,
                 datetime=column.format == "datetime",
@@ -198,13 +187,14 @@ def _of_manifest(manifest: Manifest, names: Sequence[str], width: int | None, mo
             )
         )
         missing.append(hint.missing if hint else math.nan)
-        values.append(_example_of(made[-1], hint))
+        values.append(_example_of(made[-1], hint, text))
     example = np.empty((1, len(values)), dtype=object)
     example[0] = values
-    return Inputs(example, tuple(made), tuple(missing), framed=True)
+    settled = frozenset(at for at, name in enumerate(order) if said[name].nullable is not None)
+    return Inputs(example, tuple(made), tuple(missing), settled, framed=True)
 
 
-def _example_of(column: Column, hint: Hint | None) -> Any:
+def _example_of(column: Column, hint: Hint | None, text: str) -> Any:
     kind = column.dtype.kind
     if column.datetime:
         return np.datetime64(columns.A_DATE, "us").item()
@@ -212,7 +202,7 @@ def _example_of(column: Column, hint: Hint | None) -> Any:
         return hint.values[0]
     if hint is not None and isinstance(hint.values[0], (int, float)) and kind in "iuf":
         return int(hint.values[0]) if kind in "iu" else float(hint.values[0])
-    return {"b": False, "O": columns.A_TEXT, "f": 0.0}.get(kind, 0)
+    return {"b": False, "O": text, "f": 0.0}.get(kind, 0)
 
 
 def _names(model: Any) -> tuple[str, ...]:
@@ -260,7 +250,7 @@ def _with_limit(inputs: Inputs, takes: Try) -> Inputs:
 
 def _with_nullable(inputs: Inputs, takes: Try) -> Inputs:
     """Try which columns take a missing value: all at once, then in halves, so that a hundred columns cost some ten runs."""
-    used = [at for at, column in enumerate(inputs.columns) if not column.unused]
+    used = [at for at, column in enumerate(inputs.columns) if not column.unused and at not in inputs.settled]
     left = [_TRIALS]
 
     def try_some(some: list[int]) -> list[int]:
@@ -304,36 +294,3 @@ def _warn_of_open(inputs: Inputs, takes: Try) -> None:
                 "say which in a model.json beside the model (columns)",
                 column.name,
             )
-
-
-# --- into the model's own form ----------------------------------------------------------------------------------------
-
-
-def _values(given: Array, column: Column, missing: Any) -> Array:
-    """One column's values in its own datatype; as pandas does, integers with a missing value become floats."""
-    gaps = np.array([value is None for value in given], dtype=bool)
-    if column.datetime:
-        return np.array(given.tolist(), dtype="datetime64[us]")
-    kind = column.dtype.kind
-    if column.unused or kind == "f" or (kind in "iu" and gaps.any()):
-        return given.astype(column.dtype if kind == "f" and not column.unused else np.float64)
-    if kind == "O" or gaps.any():
-        filled = given.copy()
-        filled[gaps] = missing
-        return filled
-    return given.astype(column.dtype)
-
-
-def _series(values: Array, column: Column) -> Any:
-    import pandas as pd
-
-    texts = "str" if int(pd.__version__.partition(".")[0]) >= 3 else object
-    if column.datatype == "BYTES" and not column.datetime and not any(value is None for value in values):
-        return pd.Series(values, dtype=texts)
-    return pd.Series(values)
-
-
-def _data_frame(table: Any, names: list[str] | None) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame(table, columns=names, copy=False)

@@ -1,0 +1,336 @@
+"""Tables of mixed columns: their types come from what was fitted, and answers are those of the direct call."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import RadiusNeighborsClassifier
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    LabelBinarizer,
+    LabelEncoder,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
+from sklearn.svm import SVC
+
+from runtime.artifact import find
+from runtime.backends import Placement
+from runtime.backends import sklearn as leaf
+from runtime.backends.sklearn.estimator import SklearnBackend
+from runtime.dialects import Request, predict
+from runtime.dialects.json_body import decode
+from runtime.errors import BadArtifact, InputMismatch
+from tests.frames import churn, customers
+
+CPU = Placement("cpu", 1)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Any:
+    """Write a model, with a manifest if one is given, and open it as the runtime does."""
+
+    def serve(model: Any, manifest: dict[str, Any] | None = None) -> SklearnBackend:
+        joblib.dump(model, tmp_path / "model.joblib")
+        if manifest is not None:
+            (tmp_path / "model.json").write_text(json.dumps(manifest))
+        return leaf.load(find(tmp_path), CPU)
+
+    return serve
+
+
+def types(backend: SklearnBackend) -> dict[str, str]:
+    return {column.name: column.datatype for column in backend.signature.columns}
+
+
+def answer(backend: SklearnBackend, document: object, output: str = "predict") -> list[Any]:
+    call = decode(orjson.dumps(document), backend.signature)
+    return backend.run(call.tensors, (output,))[output].tolist()  # type: ignore[arg-type]
+
+
+def records(frame: pd.DataFrame) -> Any:
+    """The frame as a client writes it: pandas' own JSON."""
+    return json.loads(frame.to_json(orient="records"))
+
+
+# --- the frame of tests/frames.py -------------------------------------------------------------------------------------
+
+
+def test_types_come_from_what_was_fitted(served: Any) -> None:
+    signature = served(churn()).signature
+    by_name = {column.name: column for column in signature.columns}
+    assert signature.column_names == tuple(customers().columns)
+    assert {name for name, column in by_name.items() if column.datatype == "BYTES"} == {"city", "since", "note"}
+    assert (
+        {name for name, column in by_name.items() if column.unused}
+        == {"id"}
+        == {n for n, c in by_name.items() if not c.required}
+    )
+    assert {name for name, column in by_name.items() if column.nullable} == {"id", "city", "age", "income"}
+    assert by_name["zip"].categories == {10, 20, 35}
+    assert by_name["city"].categories is None  # what is unknown is taken
+    assert by_name["member"].booleans
+
+
+@pytest.mark.parametrize("form", ["instances", "dataframe_records", "dataframe_split", "inputs", "rows", "csv"])
+def test_every_format_gives_the_answers_of_the_direct_call(served: Any, form: str) -> None:
+    frame = customers()
+    backend = served(churn())
+    reordered = frame[list(reversed(frame.columns))].drop(columns="id")
+    if form == "csv":
+        request = Request(reordered.to_csv(index=False).encode(), {b"content-type": b"text/csv"})
+        tensors = predict.decode(request, backend.signature).tensors
+    else:
+        document = {
+            "instances": lambda: {"instances": records(reordered)},
+            "dataframe_records": lambda: {"dataframe_records": records(frame)},
+            "dataframe_split": lambda: {"dataframe_split": json.loads(reordered.to_json(orient="split"))},
+            "inputs": lambda: {"inputs": {name: [row[name] for row in records(frame)] for name in frame.columns}},
+            "rows": lambda: {"instances": json.loads(frame.to_json(orient="values"))},
+        }[form]()
+        tensors = decode(orjson.dumps(document), backend.signature).tensors
+    given = backend.run(tensors, ("predict", "predict_proba"))  # type: ignore[arg-type]
+    assert given["predict"].tolist() == churn().predict(frame).tolist()
+    np.testing.assert_allclose(given["predict_proba"], churn().predict_proba(frame), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"city": 5}, "features[1] (city) is an integer, expected a string (BYTES)"),
+        ({"age": "41"}, "features[2] (age) is a string, expected a number (FP64)"),
+        ({"age": True}, "features[2] (age) is a boolean, expected a number (FP64)"),
+        ({"zip": 11}, "features[7] (zip) is none of the values that the model was trained with: 10, 20, 35"),
+        ({"agee": 3}, "features has the unknown column 'agee': did you mean 'age'?"),
+        ({"since": None}, "features[5] (since) is null, but this model takes no missing values there; expected a string"),
+        ({"member": None}, "features[4] (member) is null"),
+        ({"note": ["a"]}, "features[6] (note) is an array of 1, expected a string"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(served: Any, change: dict[str, Any], sentence: str) -> None:
+    row = {**records(customers())[1], **change}
+    with pytest.raises(InputMismatch) as caught:
+        decode(orjson.dumps({"features": row}), served(churn()).signature)
+    assert sentence in str(caught.value)
+
+
+def test_a_missing_column_is_named_and_one_that_is_not_looked_at_may_be_missing(served: Any) -> None:
+    backend = served(churn())
+    row = records(customers())[1]
+    assert answer(backend, {"features": {name: value for name, value in row.items() if name != "id"}}) == answer(
+        backend, {"features": row}
+    )
+    with pytest.raises(InputMismatch, match="lacks the column 'age'"):
+        decode(orjson.dumps({"features": {name: value for name, value in row.items() if name != "age"}}), backend.signature)
+
+
+def test_what_only_own_code_reads_is_tried_and_said(served: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        served(churn())
+    (said,) = [record.getMessage() for record in caplog.records if "model.json" in record.getMessage()]
+    assert "'since' is served as a text" in said
+
+
+# --- manifests --------------------------------------------------------------------------------------------------------
+
+
+def churn_columns(**changes: dict[str, Any]) -> list[dict[str, Any]]:
+    usual = {
+        "city": "BYTES",
+        "since": "BYTES",
+        "note": "BYTES",
+        "member": "BOOL",
+        "age": "INT64",
+        "id": "INT64",
+        "zip": "INT64",
+    }
+    named = [{"name": name, "datatype": usual.get(name, "FP64")} for name in customers().columns]
+    return [{**column, **changes.get(column["name"], {})} for column in named]
+
+
+def test_the_manifests_types_go_first(served: Any) -> None:
+    backend = served(churn(), {"columns": churn_columns(age={"nullable": False}, since={"format": "datetime"})})
+    assert types(backend) == {column["name"]: column["datatype"] for column in churn_columns()}
+    rows = records(customers().head(9))
+    assert answer(backend, {"instances": rows}) == churn().predict(customers().head(9)).tolist()
+    # Data frames with gaps write integers as floats; a time may hold a zone.
+    rows[1] = {**rows[1], "age": float(rows[1]["age"]), "since": rows[1]["since"] + "T01:00:00+01:00"}
+    assert answer(backend, {"instances": rows}) == churn().predict(customers().head(9)).tolist()
+    for change, sentence in (
+        ({"age": 41.5}, "(age) is a number, expected an integer (INT64)"),
+        ({"age": 2**70}, "(age)"),
+        ({"member": 1}, "(member) is an integer, expected true or false"),
+        ({"since": "yesterday"}, "(since) is a string that is no time, expected ISO 8601"),
+    ):
+        with pytest.raises(InputMismatch) as caught:
+            decode(json.dumps({"features": {**rows[2], **change}}).encode(), backend.signature)
+        assert sentence in str(caught.value)
+
+
+def test_a_column_that_need_not_be_there_is_a_missing_value(served: Any) -> None:
+    backend = served(churn(), {"columns": churn_columns(income={"required": False})})
+    row = records(customers())[1]
+    without = {name: value for name, value in row.items() if name != "income"}
+    assert answer(backend, {"features": without}) == answer(backend, {"features": {**row, "income": None}})
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        (
+            churn_columns()[1:],
+            "the manifest's columns are city, age, income, member, since, note, zip, but the model was trained with id",
+        ),
+        (churn_columns(note={"datatype": "FP64"}), "fails on the rows that were tried"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(served: Any, columns: list[dict[str, Any]], sentence: str) -> None:
+    with pytest.raises(BadArtifact) as caught:
+        served(churn(), {"columns": columns})
+    assert sentence in str(caught.value)
+
+
+def test_a_width_that_the_model_does_not_tell(served: Any) -> None:
+    model = FunctionTransformer(np.log1p)  # fitted, it knows no width; served, it takes any
+    model.__dict__.pop("n_features_in_", None)
+    backend = served(model, {"signature": {"inputs": [{"name": "input", "datatype": "FP64", "shape": [-1, 3]}]}})
+    assert backend.signature.inputs[0].shape == (-1, 3)
+
+
+# --- other shapes of a row --------------------------------------------------------------------------------------------
+
+LETTERS = np.array([["a", "x"], ["b", "y"], ["a", "y"], ["b", "x"]] * 5, dtype=object)
+TARGETS = [0, 1, 1, 0] * 5
+
+
+class Ratio(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """A user's own step: adds a column and keeps the others."""
+
+    def fit(self, frame: Any, _: Any = None) -> "Ratio":
+        self.feature_names_in_ = np.array(list(frame.columns), dtype=object)
+        self.n_features_in_ = frame.shape[1]
+        return self
+
+    def transform(self, frame: Any) -> Any:
+        return frame.assign(ratio=frame["age"] / frame["zip"])
+
+
+FRAME = customers()[["city", "age", "zip"]].fillna({"city": "Oslo"})
+SIMPLE = ColumnTransformer([("c", OneHotEncoder(), ["city"]), ("n", StandardScaler(), ["age"])])
+MODELS: dict[str, Any] = {
+    "strings without names": lambda: (make_pipeline(OneHotEncoder(), LogisticRegression()).fit(LETTERS, TARGETS), LETTERS[:3]),
+    "ordinal": lambda: (OrdinalEncoder().fit(LETTERS), LETTERS[:3]),
+    "mixed without names": lambda: (
+        ColumnTransformer([("c", OneHotEncoder(sparse_output=False), [0]), ("n", StandardScaler(), [1])]).fit(
+            np.array([["a", 1.0], ["b", 2.5]] * 3, dtype=object)
+        ),
+        np.array([["a", 4.0], ["b", 5.0]], dtype=object),
+    ),
+    "integers as categories": lambda: (
+        make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit([[5, 7], [6, 8]] * 5, [0, 1] * 5),
+        np.array([[5, 8], [6, 7]]),
+    ),
+    "strings imputed": lambda: (
+        make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(), LogisticRegression()).fit(LETTERS, TARGETS),
+        LETTERS[:3],
+    ),
+    "booleans as categories": lambda: (OrdinalEncoder().fit(np.array([[True], [False]])), np.array([[True], [False]])),
+    "far from zero": lambda: (
+        RadiusNeighborsClassifier().fit(np.array([[100.0, 200.0], [100.1, 200.1]] * 3), [0, 1] * 3), np.array([[100.0, 200.05]])
+    ),
+    "kernel of one's own": lambda: (SVC(kernel=rbf_kernel).fit(np.eye(4)[[0, 1, 2, 3] * 3], [0, 1] * 6), np.eye(4)[:2]),
+    "own step first": lambda: (make_pipeline(Ratio(), SIMPLE, LogisticRegression()).fit(FRAME, [0, 1] * 30), FRAME.head(5)),
+    "searched": lambda: (
+        GridSearchCV(make_pipeline(SIMPLE, LogisticRegression()), {"verbose": [False]}, cv=2).fit(FRAME, [0, 1] * 30),
+        FRAME.head(5),
+    ),
+    "union": lambda: (
+        make_pipeline(FeatureUnion([("a", SIMPLE)]), LinearRegression()).fit(FRAME, np.arange(60.0)), FRAME.head(5)
+    ),
+    "selectors": lambda: (
+        make_pipeline(
+            ColumnTransformer(
+                [
+                    ("n", StandardScaler(), make_column_selector(dtype_include="number")),
+                    ("c", OneHotEncoder(), make_column_selector(dtype_exclude="number")),
+                ]
+            ),
+            LogisticRegression(),
+        ).fit(FRAME, [0, 1] * 30),
+        FRAME.head(5),
+    ),
+    "boosting with categories": lambda: (
+        HistGradientBoostingClassifier(max_iter=2, categorical_features="from_dtype").fit(
+            FRAME.assign(city=FRAME["city"].astype("category")), [0, 1] * 30
+        ),
+        FRAME.head(5).assign(city=FRAME.head(5)["city"].astype("category")),
+    ),
+    "passed on": lambda: (
+        make_pipeline(ColumnTransformer([("c", OneHotEncoder(), ["city"])], remainder="passthrough"), LogisticRegression()).fit(
+            FRAME, [0, 1] * 30
+        ),
+        FRAME.head(5),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_other_tables(served: Any, name: str) -> None:
+    model, rows = MODELS[name]()
+    backend = served(model)
+    document = {"instances": records(rows) if isinstance(rows, pd.DataFrame) else rows.tolist()}
+    output = "predict" if hasattr(model, "predict") else "transform"
+    direct = np.asarray(getattr(model, output)(rows))
+    np.testing.assert_allclose(answer(backend, document, output), direct, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "instances", "wrong"),
+    [
+        (make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(["good", "bad"] * 3, ["y", "n"] * 3), ["good", "bad"], 5),
+        (make_pipeline(DictVectorizer(), LogisticRegression()).fit([{"a": 1, "c": "x"}, {"a": 5, "c": "y"}] * 3, [0, 1] * 3),
+         [{"a": 2, "c": "x"}, {"c": "unknown"}, {}], "a"),
+        (LabelEncoder().fit(["red", "green"]), ["green", "red"], 1),
+        (LabelEncoder().fit([5, 7]), [7, 5], "7"),
+        (LabelBinarizer().fit([True, False]), [False, True], 0),
+        (IsotonicRegression().fit([1, 2, 3], [1.0, 4.0, 5.0]), [1.5, 2.0], [1.0, 2.0]),
+    ],
+    ids=["text", "objects", "labels", "numbers as labels", "booleans as labels", "isotonic"],
+)  # fmt: skip
+def test_rows_of_one_value(served: Any, model: Any, instances: list[Any], wrong: Any) -> None:
+    backend = served(model)
+    output = "predict" if hasattr(model, "predict") else "transform"
+    expected = np.asarray(getattr(model, output)(instances)).tolist()
+    assert answer(backend, {"instances": instances}, output) == expected
+    assert answer(backend, {"features": instances[0]}, output) == expected[:1]
+    with pytest.raises(InputMismatch):
+        decode(orjson.dumps({"instances": [wrong]}), backend.signature)
+
+
+def test_tables_of_numbers_stay_arrays_of_numbers(served: Any) -> None:
+    """What the quick way in is made for."""
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [3.0, 1.0, 2.0]})
+    model = make_pipeline(ColumnTransformer([("n", StandardScaler(), ["a", "b"])]), LinearRegression()).fit(
+        frame, [1.0, 2.0, 4.0]
+    )
+    signature = served(model).signature
+    assert (signature.mixed, signature.inputs[0].datatype) == (False, "FP64")
+    assert signature.take_row([1.0, 2.0]) is not None
