@@ -16,7 +16,7 @@ from typing import Final
 from runtime import boundary, manifest, sidecars
 from runtime.boundary import Stamp
 from runtime.content import ENDINGS, PROMISED, Content, Form, Kind, recognise
-from runtime.errors import AmbiguousArtifact, ArtifactFault, BadArtifact, ModelNotThere, quoted
+from runtime.errors import AmbiguousArtifact, ArtifactFault, BadArtifact, ModelNotThere, plural, quoted
 from runtime.listing import PUT_ONE_THERE, denied, entries, is_directory, listing, missing, shown, size
 from runtime.manifest import NOTHING_SAID, Manifest
 from runtime.sidecars import Said
@@ -124,9 +124,9 @@ def digest(artifact: Artifact) -> str:
 def check_fits(artifact: Artifact, memory_bytes: int) -> None:
     """Raise BadArtifact if the files alone are larger than the memory; call it before they are read."""
     if artifact.size_bytes > memory_bytes:
-        weights = f" and the weights in {len(artifact.beside)} files beside it" if artifact.beside else ""
+        weights = f" with the weights beside it, {plural(len(artifact.beside), 'file')}," if artifact.beside else ""
         raise BadArtifact(
-            f"{shown(artifact.path)}{weights} have {size(artifact.size_bytes)} on disk, and this process may use "
+            f"{shown(artifact.path)}{weights} takes {size(artifact.size_bytes)} on disk, and this process may use only "
             f"{size(memory_bytes)} of memory (the container's limit, or the machine's), so it was not read: "
             "raise the limit (docker run --memory, in Kubernetes resources.limits.memory), or make the model smaller"
         )

@@ -19,6 +19,7 @@ from runtime.manifest import Column, Datatype, Manifest, Signature, Tensor
 NAME: Final = "MLmodel"
 
 _LARGEST_BYTES: Final = 4 * 1024 * 1024
+_DEEPEST: Final = 100
 
 # flavour -> the key of its model file (mlflow/sklearn/__init__.py, mlflow/onnx/__init__.py)
 _SERVED: Final[Mapping[str, str]] = {"sklearn": "pickled_model", "onnx": "data"}
@@ -117,8 +118,16 @@ def _parsed(path: Path, named: str) -> Any:
         raise BadArtifact(f"{named} cannot be read: {error.strerror}") from error
     if len(text) > _LARGEST_BYTES:
         raise BadArtifact(f"{named} is larger than {_LARGEST_BYTES:,} bytes, expected what MLflow writes into its {NAME}")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
     try:
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are the safe one
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            # 100,000 brackets end the process with a segmentation fault in CSafeLoader (PyYAML 6.0.3), and merge keys of
+            # merge keys take time exponential in their number. MLflow writes neither.
+            if depth > _DEEPEST or (isinstance(event, yaml.ScalarEvent) and event.value == "<<"):
+                raise BadArtifact(f"{named} is nested too deeply or merges mappings, which MLflow never writes; copy it again")
+        return yaml.load(text, loader)  # noqa: S506 - both are the safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that there is not
         raise BadArtifact(
             f"{named} is no YAML document: {' '.join(str(error).split())[:300]}; copy the directory again"

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from runtime.artifact import Artifact, digest
+from runtime.artifact import Artifact, check_fits, check_unchanged, digest
 from runtime.backends import Backend, Placement, open_backend
 from runtime.batching import Batcher, BatchMeter, Limits, TurnBudget
 from runtime.cost import CostModel
-from runtime.errors import BadArtifact, RuntimeFault
+from runtime.cpu_budget import memory_limit
+from runtime.errors import ArtifactFault, BadArtifact, RuntimeFault
 from runtime.outputs import Outputs, check_rows_out
 from runtime.row_check import keeps_rows_apart
 from runtime.tensors import Array, Column, Tensor, concat
@@ -60,9 +61,16 @@ class Model:
     def load(cls, name: str, version: str, artifact: Artifact, placement: Placement, max_batch_rows: int) -> "Model":
         """Load, check and warm up; blocking, for the load thread. Raises ArtifactFault. `phases` hold seconds."""
         begun = time.perf_counter()
+        check_fits(artifact, memory_limit())
         revision = digest(artifact)
+        check_unchanged(artifact)
         read = time.perf_counter()
-        backend = open_backend(artifact, placement)
+        try:
+            backend = open_backend(artifact, placement)
+        except ArtifactFault:
+            check_unchanged(artifact)  # then that is why
+            raise
+        check_unchanged(artifact)
         loaded = time.perf_counter()
         model = cls(name, version, artifact, revision, backend, {"read": read - begun, "load": loaded - read}, max_batch_rows)
         model.warm_up(max_batch_rows)

@@ -20,6 +20,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
 
+from runtime import onnx_refusal
 from runtime.artifact import Artifact
 from runtime.backends import Placement
 from runtime.errors import BadArtifact, DeviceUnavailable, ModelFailed, UnsupportedModel
@@ -95,8 +96,17 @@ def _open_session(artifact: Artifact, placement: Placement, *, cuda: bool) -> tu
     except DeviceUnavailable:
         raise
     except Exception as error:  # onnxruntime's exceptions share no public base
-        reason = " ".join(str(error).split())[:500]
+        reason = onnx_refusal.explained(str(error), _newest_opset)
         raise BadArtifact(f"{artifact.path.name} cannot be loaded by ONNX Runtime {ort.__version__}: {reason}") from error
+
+
+def _newest_opset() -> int | None:
+    """The newest opset of ONNX's own operators that this ONNX Runtime takes; it tells nowhere but in a refusal."""
+    try:
+        ort.InferenceSession(onnx_refusal.PROBE, providers=[CPU])
+    except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no public base
+        return onnx_refusal.newest_opset(str(error))
+    return None
 
 
 def _cuda_share(artifact: Artifact, options: Any) -> float | None:

@@ -131,7 +131,24 @@ def test_an_operator_set_that_is_not_supported(serve: Serve, tmp_path: Path) -> 
 
     model = onnx.load_from_string(graph_bytes("scalar"))
     model.opset_import[0].version = 999
-    refusal(serve, in_directory(tmp_path, "model.onnx", model.SerializeToString()), "model.onnx", "opset")
+    refusal(serve, in_directory(tmp_path, "model.onnx", model.SerializeToString()), "model.onnx", "opset", "target_opset=")
+
+
+def test_a_custom_operator(serve: Serve, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load_from_string(graph_bytes("scalar"))
+    model.graph.node[0].op_type, model.graph.node[0].domain = "Magic", "com.acme"
+    model.opset_import.add(domain="com.acme", version=1)
+    words = ["com.acme", "Magic", "custom operators cannot be served"]
+    refusal(serve, in_directory(tmp_path, "model.onnx", model.SerializeToString()), "model.onnx", *words)
+
+
+def test_an_mlflow_directory_is_served(serve: Serve, tmp_path: Path, models: Models) -> None:
+    copy_model(models.file("iris_onnx"), tmp_path / "models" / "data" / "m.onnx")
+    copy_model(models.file("iris"), tmp_path / "models" / "other.joblib")
+    (tmp_path / "models" / "MLmodel").write_text("flavors: {onnx: {data: data/m.onnx}, python_function: {}}")
+    assert serve(tmp_path / "models").answer({"features": FLOWER})["prediction"] == 0
 
 
 def test_cuda_is_never_served_from_a_cpu(serve: Serve, models: Models) -> None:
@@ -180,7 +197,7 @@ def test_weights_beside_the_model_are_read(serve: Serve, tmp_path: Path, models:
     assert np.allclose(answer["prediction"], expected[0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("how", ["gone", "a link", "a path"])
+@pytest.mark.parametrize("how", ["gone", "a link", "a hard link", "a path"])
 def test_weights_outside_of_the_directory_are_refused(serve: Serve, tmp_path: Path, how: str) -> None:
     import onnx
 
@@ -188,6 +205,8 @@ def test_weights_outside_of_the_directory_are_refused(serve: Serve, tmp_path: Pa
     weights = file.with_name("weights.bin").rename(tmp_path / "weights.bin")
     if how == "a link":
         file.with_name("weights.bin").symlink_to(weights)
+    elif how == "a hard link":
+        file.with_name("weights.bin").hardlink_to(weights)
     elif how == "a path":
         model = onnx.load(file, load_external_data=False)
         for entry in model.graph.initializer[0].external_data:

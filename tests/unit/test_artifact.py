@@ -1,12 +1,14 @@
 """Discovery: what is found, what is refused, and that each refusal says what came, what was expected and what to do."""
 
 import hashlib
+import io
 import os
 import pickle
 import re
 import socket
 import stat
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +16,31 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from runtime.artifact import Artifact, digest, find
+from runtime.artifact import (
+    Artifact,
+    Candidate,
+    check_fits,
+    check_unchanged,
+    digest,
+    discover,
+    find,
+    version_order,
+)
 from runtime.errors import AmbiguousArtifact, ArtifactFault, BadArtifact, ModelNotThere, UnsafeLink
 
 PICKLE = pickle.dumps({"weights": [0.1, 0.2, 0.3]})
+MLMODEL = b"flavors: {sklearn: {pickled_model: model.pkl, serialization_format: pickle}}"
+
+
+def skops_bytes() -> bytes:
+    """As much of a .skops file as discovery reads."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("schema.json", '{"protocol": 2, "_skops_version": "0.16.0"}')
+    return buffer.getvalue()
+
+
+SKOPS = skops_bytes()
 
 
 def onnx_bytes(*locations: str) -> bytes:
@@ -54,6 +77,11 @@ def test_a_directory_with_one_pickle(tmp_path: Path, name: str) -> None:
 def test_a_directory_with_one_onnx_model(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(onnx_bytes())
     assert find(tmp_path) == Artifact(tmp_path / name, tmp_path, "onnx", len(onnx_bytes()), form="onnx", code=(tmp_path,))
+
+
+def test_a_directory_with_a_skops_file(tmp_path: Path) -> None:
+    (tmp_path / "m.skops").write_bytes(SKOPS)
+    assert find(tmp_path) == Artifact(tmp_path / "m.skops", tmp_path, "sklearn", len(SKOPS), form="skops", code=(tmp_path,))
 
 
 def test_a_file_by_its_own_path(tmp_path: Path) -> None:
@@ -222,6 +250,8 @@ def test_a_broken_candidate_counts(tmp_path: Path) -> None:
         ),
         ("m.joblib", onnx_bytes(), r"is an ONNX model, expected a pickle by its name; .*rename it to m\.onnx"),
         ("m.pkl", onnx_bytes(), r"is an ONNX model, expected a pickle"),
+        ("m.skops", PICKLE, r"is a pickle of protocol 4, expected a \.skops file by its name; .*rename it to m\.joblib"),
+        ("m.pkl", SKOPS, r"is a \.skops file, expected a pickle by its name; .*rename it to m\.skops"),
         ("model.bin", PICKLE, r"expected a name that ends in \.joblib, .*rename it to model\.joblib"),
         ("model", onnx_bytes(), r"expected a name that ends in .*rename it to model\.onnx"),
     ],
@@ -394,6 +424,19 @@ def test_external_data_by_an_absolute_path_is_refused_even_inside(tmp_path: Path
     assert "external data must be named by a path below it" in refusal(tmp_path, UnsafeLink)
 
 
+def test_external_data_that_is_a_hard_link_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    root.mkdir()
+    (tmp_path / "secret").write_bytes(b"s" * 16)
+    (root / "w.bin").hardlink_to(tmp_path / "secret")
+    (root / "model.onnx").write_bytes(onnx_bytes("w.bin"))
+    message = refusal(root, UnsafeLink)
+    assert "keeps weights in 'w.bin', which is a hard link: the file has 2 names" in message
+    assert "copy the file itself there" in message
+    (tmp_path / "secret").unlink()
+    assert find(root).beside == (root / "w.bin",)
+
+
 def test_external_data_that_is_missing(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(onnx_bytes("w.bin"))
     assert "keeps weights in 'w.bin', which is not there; copy the file itself there" in refusal(tmp_path, BadArtifact)
@@ -430,3 +473,227 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     find(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pkl"]
     assert (tmp_path / "model.pkl").read_bytes() == PICKLE
+
+
+# --- larger than the memory, or changed meanwhile ---------------------------------------------------------------------
+
+
+def test_what_is_larger_than_the_memory_is_refused_with_both_figures(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(onnx_bytes("w.bin"))
+    with (tmp_path / "w.bin").open("wb") as weights:
+        weights.truncate(5 * 1024**3)  # takes no room
+    found = find(tmp_path)
+    check_fits(found, 6 * 1024**3)
+    with pytest.raises(BadArtifact) as caught:
+        check_fits(found, 512 * 1024**2)
+    assert "model.onnx with the weights beside it, 1 file, takes 5.0 GiB on disk" in str(caught.value)
+    assert "only 512.0 MiB of memory" in str(caught.value)
+    assert "docker run --memory" in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["written to", "same size", "replaced", "gone", "weights", "manifest"])
+def test_what_changes_meanwhile_is_told(tmp_path: Path, how: str) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(onnx_bytes("w.bin"))
+    (tmp_path / "w.bin").write_bytes(b"w" * 16)
+    (tmp_path / "model.json").write_text("{}")
+    found = find(tmp_path)
+    check_unchanged(found)
+    said = "was written to"
+    match how:
+        case "written to":
+            with model.open("ab") as file:
+                file.write(b"more")
+        case "same size":
+            os.utime(model, ns=(0, 0))
+        case "replaced":
+            (tmp_path / "new").write_bytes(model.read_bytes())
+            (tmp_path / "new").rename(model)
+            said = "was replaced by another file"
+        case "gone":
+            model.unlink()
+            said = "is gone"
+        case "weights":
+            (tmp_path / "w.bin").write_bytes(b"w" * 17)
+            said = "was written to: it had 16 bytes, now it has 17 bytes"
+        case "manifest":
+            (tmp_path / "model.json").write_text('{"name": "other"}')
+    with pytest.raises(BadArtifact) as caught:
+        check_unchanged(found)
+    assert said in str(caught.value)
+    assert "write to another name and rename it" in str(caught.value)
+
+
+# --- discovery --------------------------------------------------------------------------------------------------------
+
+
+def lay(root: Path, **contents: bytes | str) -> Path:
+    """Files below `root`; `__` in a name stands for a slash, `_` for a dot."""
+    for name, content in contents.items():
+        place = root / name.replace("__", "/").replace("_", ".")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content.encode() if isinstance(content, str) else content)
+    return root
+
+
+def names(candidates: tuple[Candidate, ...]) -> list[str]:
+    return [f"{each.name}/{each.version}" + ("" if isinstance(each.found, Artifact) else "!") for each in candidates]
+
+
+def fault(candidates: tuple[Candidate, ...]) -> str:
+    """The reason of the only one that cannot be served."""
+    (bad,) = (each.found for each in candidates if isinstance(each.found, ArtifactFault))
+    return str(bad)
+
+
+def test_one_model_is_called_as_is_said_and_else_model(tmp_path: Path) -> None:
+    lay(tmp_path, model_joblib=PICKLE)
+    for path in (tmp_path, tmp_path / "model.joblib"):
+        assert discover(path) == (Candidate("model", "1", find(tmp_path)),)
+        assert names(discover(path, "churn", "7")) == ["churn/7"]
+    lay(tmp_path, model_json='{"name": "mine", "version": "2"}')
+    for path in (tmp_path, tmp_path / "model.joblib"):
+        assert names(discover(path)) == ["mine/2"]
+        assert names(discover(path, "churn", "7")) == ["churn/7"]
+        assert names(discover(path, None, "7")) == ["mine/7"]
+
+
+def test_one_bad_model_is_no_repository(tmp_path: Path) -> None:
+    lay(tmp_path, model_joblib=b"", other__model_joblib=PICKLE)
+    with pytest.raises(BadArtifact, match="is empty"):
+        discover(tmp_path)
+
+
+def test_a_model_beside_directories_is_the_one(tmp_path: Path) -> None:
+    lay(tmp_path, model_joblib=PICKLE, code__v1__model_joblib=PICKLE)
+    assert names(discover(tmp_path)) == ["model/1"]
+
+
+def test_a_repository_of_names_and_versions(tmp_path: Path) -> None:
+    lay(tmp_path, churn__model_joblib=PICKLE, README_md="", iris__10__model_onnx=onnx_bytes(), iris__9__m_pkl=PICKLE)
+    lay(tmp_path, flow__2__MLmodel=MLMODEL, flow__2__model_pkl=PICKLE, iris__9__data__x_pkl=PICKLE)
+    lay(tmp_path, tree__MLmodel=MLMODEL, tree__model_pkl=PICKLE, tree__model_json='{"name": "tree", "version": "v2"}')
+    found = discover(tmp_path, "ignored", "ignored")
+    assert names(found) == ["churn/1", "flow/2", "iris/9", "iris/10", "tree/v2"]
+    assert [each.found for each in found if each.name == "iris"] == [
+        Artifact(tmp_path / "iris/9/m.pkl", tmp_path, "sklearn", len(PICKLE), code=(tmp_path / "iris/9",)),
+        Artifact(
+            tmp_path / "iris/10/model.onnx", tmp_path, "onnx", len(onnx_bytes()), form="onnx", code=(tmp_path / "iris/10",)
+        ),
+    ]
+    assert "is a model repository with churn/1, flow/2, " in refusal(tmp_path, ModelNotThere)
+    assert f"MODEL_PATH={tmp_path / 'churn'}" in refusal(tmp_path, ModelNotThere)
+
+
+def test_the_highest_version_is_the_last() -> None:
+    versions = ["0", "007", "9", "10", "1.9", "1.10.0", "2024-01-02", "assets", "v2", "v10", "v10a"]
+    for first in (sorted(versions), sorted(versions, reverse=True)):
+        assert sorted(first, key=version_order) == versions
+
+
+def test_one_bad_model_keeps_no_other_from_being_found(tmp_path: Path) -> None:
+    lay(tmp_path, good__model_joblib=PICKLE, bad__2__model_joblib=b"", bad__1__model_joblib=PICKLE)
+    lay(tmp_path, two__a_pkl=PICKLE, two__b_pkl=PICKLE, empty__notes_txt="", half__1__model_pkl=PICKLE, half__2__notes_txt="")
+    found = discover(tmp_path)
+    assert names(found) == ["bad/1", "bad/2!", "empty/1!", "good/1", "half/1", "half/2!", "two/1!"]
+    said = {f"{each.name}/{each.version}": str(each.found) for each in found}
+    assert "is empty: 0 bytes" in said["bad/2"]
+    assert f"no model in {tmp_path / 'empty'}, which holds notes.txt" in said["empty/1"]
+    assert f"no model in {tmp_path / 'half' / '2'}, which holds notes.txt" in said["half/2"]
+    assert "a.pkl (" in said["two/1"]
+    assert "b.pkl (" in said["two/1"]
+
+
+@pytest.mark.parametrize(
+    ("directory", "what"), [("-x", "name"), ("a b", "name"), ("m/1 (copy)", "version"), ("x" * 129, "name")]
+)
+def test_directories_that_are_no_names(tmp_path: Path, directory: str, what: str) -> None:
+    lay(tmp_path, good__model_joblib=PICKLE)
+    lay(tmp_path / directory, model_joblib=PICKLE)
+    assert f"cannot be a model's {what}: expected letters" in fault(discover(tmp_path))
+
+
+@pytest.mark.parametrize("place", [".git", "..data", "lost+found", "__pycache__", "m/.git", "m/__pycache__"])
+def test_what_is_nobodys_model(tmp_path: Path, place: str) -> None:
+    lay(tmp_path, m__1__model_joblib=PICKLE)
+    lay(tmp_path / place, model_joblib=PICKLE)
+    assert names(discover(tmp_path)) == ["m/1"]
+
+
+def test_the_directories_name_the_models(tmp_path: Path) -> None:
+    lay(tmp_path, a__1__m_pkl=PICKLE, a__1__model_json='{"name": "a", "version": "1"}', a__2__m_pkl=PICKLE)
+    lay(tmp_path, a__2__model_json='{"version": "3"}')
+    found = discover(tmp_path)
+    assert names(found) == ["a/1", "a/2!"]
+    assert "says the version '3', but in a model repository the directory says it: '2'" in fault(found)
+
+
+def test_a_repository_in_a_kubernetes_volume(tmp_path: Path) -> None:
+    mount, revision = tmp_path / "mount", "..2026_01_01_00_00_00.123"
+    lay(mount / revision, churn__3__model_onnx=onnx_bytes("w.bin"), churn__3__w_bin=b"w" * 16, iris__model_pkl=PICKLE)
+    (mount / "..data").symlink_to(revision)
+    (mount / "churn").symlink_to("..data/churn")
+    (mount / "iris").symlink_to("..data/iris")
+    found = discover(mount)
+    assert names(found) == ["churn/3", "iris/1"]
+    assert isinstance(found[0].found, Artifact)
+    assert found[0].found.beside == (mount / "churn" / "3" / "w.bin",)
+
+
+def test_links_stay_inside_of_the_repository(tmp_path: Path) -> None:
+    outside, root = lay(tmp_path / "outside", model_pkl=PICKLE), tmp_path / "models"
+    lay(root, churn__3__model_pkl=PICKLE)
+    (root / "churn" / "latest").symlink_to("3")
+    assert names(discover(root)) == ["churn/3", "churn/latest"]
+    (root / "other").symlink_to(outside)
+    (root / "churn" / "4").symlink_to(outside)
+    (root / "file").mkdir()
+    (root / "file" / "model.pkl").symlink_to(outside / "model.pkl")
+    found = discover(root)
+    assert names(found) == ["churn/3", "churn/4!", "churn/latest", "file/1!", "other/1!"]
+    assert all("outside of the model's directory" in str(each.found) for each in found if isinstance(each.found, ArtifactFault))
+
+
+@pytest.mark.parametrize("how", ["..", "absolute", "link"])
+def test_one_models_weights_are_not_anothers(tmp_path: Path, how: str) -> None:
+    lay(tmp_path, a__w_bin=b"w" * 16, a__model_onnx=onnx_bytes("w.bin"))
+    location = {"..": "../a/w.bin", "absolute": str(tmp_path / "a" / "w.bin"), "link": "link"}[how]
+    lay(tmp_path, b__model_onnx=onnx_bytes(location))
+    (tmp_path / "b" / "link").symlink_to("../a/w.bin")
+    found = discover(tmp_path)
+    assert names(found) == ["a/1", "b/1!"]
+    assert "outside of the model's directory" in fault(found)
+
+
+def test_a_repository_of_nothing_says_what_lies_there(tmp_path: Path) -> None:
+    lay(tmp_path, data__train__x_csv="", docs__index_md="")
+    with pytest.raises(ModelNotThere) as caught:
+        discover(tmp_path)
+    assert f"no model in {tmp_path}, which holds data/, docs/, nor below it: no model in {tmp_path / 'data'}" in str(
+        caught.value
+    )
+    assert "Served are files that end in" in str(caught.value)
+
+
+def test_only_bad_models_are_an_error(tmp_path: Path) -> None:
+    lay(tmp_path, a__model_pkl=b"")
+    with pytest.raises(BadArtifact, match="is empty"):
+        discover(tmp_path)
+    lay(tmp_path, b__model_pkl=b"", c__notes_txt="")
+    with pytest.raises(BadArtifact) as caught:
+        discover(tmp_path)
+    assert str(caught.value).startswith(f"none of the 3 models in {tmp_path} can be served: {tmp_path / 'a' / 'model.pkl'} is")
+
+
+def test_a_place_with_too_many_directories_is_no_repository(tmp_path: Path) -> None:
+    for number in range(1001):
+        (tmp_path / str(number)).mkdir()
+    with pytest.raises(BadArtifact, match="holds 1001 directories, more than the 1000"):
+        discover(tmp_path)
+
+
+def test_a_model_that_may_not_be_listed_is_a_bad_one(as_anybody: Path) -> None:
+    lay(as_anybody, a__model_pkl=PICKLE, b__model_pkl=PICKLE)
+    (as_anybody / "b").chmod(0)
+    assert "permission denied" in fault(discover(as_anybody))
+    (as_anybody / "b").chmod(0o700)

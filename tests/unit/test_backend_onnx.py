@@ -435,16 +435,55 @@ def test_an_example_is_as_long_as_the_model_needs(kernel: int, length: int, tmp_
     assert backend.run(backend.example(2), ("y",))["y"].shape == (2, 1, length - kernel + 1)
 
 
-def test_an_opset_from_the_future(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("operator", "domain", "opsets", "ir_version", "words"),
+    [
+        ("Identity", "", {"": 999}, 9, ["opset 999 of ai.onnx", "target_opset={newest}", "is till opset {newest}"]),
+        ("Scaler", "ai.onnx.ml", {"": 17, "ai.onnx.ml": 99}, 9, ["opset 99 of ai.onnx.ml", 'target_opset={{"ai.onnx.ml": ']),
+        ("Identity", "", {"": 17}, 99, ["IR version 99", "target_opset={newest}", "max supported IR version: "]),
+        ("Magic", "com.acme", {"": 17, "com.acme": 1}, 9, ["custom operator 'Magic'", "'com.acme'", "cannot be served"]),
+        (
+            "Magic",
+            "com.acme",
+            {"": 17},
+            9,
+            ["operator 'Magic' of the domain 'com.acme'", "No opset import", "cannot be served"],
+        ),
+        ("Magic", "", {"": 17}, 9, ["no operator 'Magic' in the opset 17", "custom operators cannot be served"]),
+        ("Gelu", "", {"": 12}, 9, ["no operator 'Gelu' in the opset 12", "target_opset={newest}"]),
+        ("Upsample", "", {"": 17}, 9, ["operator 'Upsample' is no longer in the opset 17"]),
+    ],
+    ids=["opset", "opset of another domain", "IR version", "custom", "custom without opset", "unknown", "too old", "removed"],
+)
+def test_what_onnx_runtime_does_not_know_is_said_with_a_remedy(
+    operator: str, domain: str, opsets: dict[str, int], ir_version: int, words: list[str], tmp_path: Path
+) -> None:
     from onnx import TensorProto, helper
 
-    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])
-    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
-    graph = _graph([helper.make_node("Identity", ["x"], ["y"])], [given], [answer], opset=999)
-    with pytest.raises(BadArtifact, match="cannot be loaded by ONNX Runtime 1") as caught:
+    given, answer = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in "xy")
+    graph = _graph([helper.make_node(operator, ["x"], ["y"], domain=domain)], [given], [answer])
+    graph.ir_version = ir_version
+    del graph.opset_import[:]
+    graph.opset_import.extend(helper.make_opsetid(*opset) for opset in opsets.items())
+    with pytest.raises(BadArtifact, match=r"model\.onnx cannot be loaded by ONNX Runtime 1") as caught:
         leaf.load(find(written(graph, tmp_path)), CPU)
-    assert "999" in str(caught.value) or "opset" in str(caught.value).lower()
+    newest = leaf._newest_opset()
+    assert newest is not None
+    assert newest >= 20
+    for word in words:
+        assert word.format(newest=newest) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert ".cc:" not in str(caught.value)
+
+
+def test_the_newest_opset_is_one_that_loads(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    given, answer = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in "xy")
+    newest = leaf._newest_opset()
+    assert newest is not None
+    graph = _graph([helper.make_node("Identity", ["x"], ["y"])], [given], [answer], opset=newest)
+    leaf.load(find(written(graph, tmp_path)), CPU)
 
 
 def test_a_graph_that_makes_no_sense(tmp_path: Path) -> None:

@@ -134,6 +134,59 @@ def test_a_cut_xz_stream_is_told_by_its_end(share: float) -> None:
     assert "a pickle compressed with xz that is cut" in message
 
 
+# --- skops ------------------------------------------------------------------------------------------------------------
+
+
+def skops_bytes(
+    schema: bytes = b'{"__class__": "Ridge",\n  "protocol": 2,\n  "_skops_version": "0.16.0"\n}', method: int = 0
+) -> bytes:
+    """What skops 0.16 writes: arrays, then the schema with its own mark last."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("140287762896992.npy", npy_bytes())
+        archive.writestr("schema.json", schema)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_skops_writes(method: int) -> None:
+    assert recognised(skops_bytes(method=method)) == Content("sklearn", "a .skops file", form="skops")
+
+
+def test_the_mark_may_lie_between_two_parts() -> None:
+    for pad in (1024 * 1024 - 20, 1024 * 1024 - 3, 3 * 1024 * 1024):
+        assert recognised(skops_bytes(b"{" + b" " * pad + b'"_skops_version": "0.16.0"}')).form == "skops"
+
+
+def test_a_zip_archive_with_another_schema_is_none() -> None:
+    assert "a zip archive (a .keras, .pt or .npz file?)" in refusal(skops_bytes(b'{"type": "object"}'))
+
+
+def test_a_schema_that_would_fill_the_memory_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.content._LARGEST_SCHEMA_BYTES", 1000)
+    assert "whose schema.json has 5,002 bytes, expected at most 1,000" in refusal(skops_bytes(b"{" + b" " * 5000 + b"}", 8))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_cut_zip_archive_is_told(share: float) -> None:
+    whole = skops_bytes()
+    assert "a zip archive (a .skops file?) that is cut or damaged" in refusal(whole[: int(len(whole) * share)])
+
+
+def test_a_damaged_zip_archive_raises_nothing_else() -> None:
+    noise = random.Random(3)
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        whole = skops_bytes(method=method)
+        for _ in range(300):
+            damaged = bytearray(whole)
+            for _ in range(noise.choice([1, 5, 50])):
+                damaged[noise.randrange(4, len(whole))] = noise.randrange(256)
+            try:
+                assert recognised(bytes(damaged)).form == "skops"
+            except BadArtifact as refused:
+                assert str(refused).startswith("the file ")  # noqa: PT017 - either of the two may come
+
+
 # --- no model ---------------------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,7 @@ LAYERS = [
     "content",
     "manifest",
     "onnx_file",
+    "onnx_refusal",
     "remedies",
     "skops_file",
     "preflight",

@@ -5,6 +5,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from runtime.errors import BadArtifact, ModelFailed, UnsupportedModel
 from runtime.model import Model, describe
 from runtime.tensors import Array, Signature, TensorSpec
 from tests.fakes import ARTIFACT, Backend, Meter, Run, first, lane_threads, on_loop
-from tests.models import Models
+from tests.models import Models, copy_model
 
 
 def warm(run: Run, max_batch_rows: int = 256, **options: Any) -> Model:
@@ -306,6 +307,35 @@ def test_a_file_becomes_a_model_that_describes_itself(name: str, models: Models)
     assert described["batching"]["row_multiple"] == (4 if name == "fixed_batch_4" else 1)
     assert described["batching"]["batched"] is (name != "no_batch_axis")
     assert str(found.root) not in orjson.dumps(described).decode()
+
+
+def load_iris(path: Path) -> Model:
+    return Model.load("churn", "7", find(path), Placement("auto", 1), 256)
+
+
+def test_a_model_that_does_not_fit_is_not_read(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.model.memory_limit", lambda: 10)
+    monkeypatch.setattr("runtime.model.digest", lambda _: pytest.fail("it was read"))
+    with pytest.raises(BadArtifact, match="only 10 bytes of memory"):
+        load_iris(models("iris"))
+
+
+@pytest.mark.parametrize("when", ["while it is read", "while it is loaded", "and cannot be loaded"])
+def test_a_model_that_is_written_meanwhile_is_refused(
+    when: str, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = copy_model(models.file("iris"), tmp_path / "model.joblib")
+
+    def write_to_it(*_: Any) -> Any:
+        with file.open("ab") as more:
+            more.write(b"more")
+        if when == "and cannot be loaded":
+            raise BadArtifact("it is cut")
+
+    monkeypatch.setattr("runtime.model.digest" if when == "while it is read" else "runtime.model.open_backend", write_to_it)
+    with pytest.raises(BadArtifact, match=r"model\.joblib changed while it was being loaded: it was written to") as caught:
+        load_iris(tmp_path)
+    assert "Wait until it is complete" in str(caught.value)
 
 
 def test_the_classes_are_told(models: Models) -> None:
