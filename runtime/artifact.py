@@ -99,7 +99,7 @@ def version_order(version: str) -> tuple[bool, list[tuple[bool, int, str]], str]
     """A key to sort by, the highest last: whole numbers by their value, then others with their digits as numbers."""
     parts = [part for part in re.split(r"([0-9]+)", version) if part]
     natural = [(False, int(part), "") if part.isascii() and part.isdigit() else (True, 0, part) for part in parts]
-    return len(parts) > 1 or natural[:1] > [(True, 0, "")], natural, version
+    return not (version.isascii() and version.isdigit()), natural, version
 
 
 # --- the bytes --------------------------------------------------------------------------------------------------------

@@ -654,6 +654,16 @@ def test_links_stay_inside_of_the_repository(tmp_path: Path) -> None:
     assert all("outside of the model's directory" in str(each.found) for each in found if isinstance(each.found, ArtifactFault))
 
 
+@pytest.mark.parametrize("place", ["other", "churn/4"])
+def test_a_directory_outside_of_the_repository_is_not_even_listed(tmp_path: Path, place: str) -> None:
+    outside, root = lay(tmp_path / "outside", secret_txt=""), tmp_path / "models"
+    lay(root, churn__3__model_pkl=PICKLE)
+    (root / place).symlink_to(outside)
+    message = fault(discover(root))
+    assert f"{root / place} is a link to {outside}, outside of the model's directory" in message
+    assert "secret" not in message
+
+
 @pytest.mark.parametrize("how", ["..", "absolute", "link"])
 def test_one_models_weights_are_not_anothers(tmp_path: Path, how: str) -> None:
     lay(tmp_path, a__w_bin=b"w" * 16, a__model_onnx=onnx_bytes("w.bin"))

@@ -332,7 +332,11 @@ def test_a_model_that_is_written_meanwhile_is_refused(
         if when == "and cannot be loaded":
             raise BadArtifact("it is cut")
 
-    monkeypatch.setattr("runtime.model.digest" if when == "while it is read" else "runtime.model.open_backend", write_to_it)
+    if when == "while it is read":
+        monkeypatch.setattr("runtime.model.digest", write_to_it)
+        monkeypatch.setattr("runtime.model.open_backend", lambda *_: pytest.fail("what nobody looked at was loaded"))
+    else:
+        monkeypatch.setattr("runtime.model.open_backend", write_to_it)
     with pytest.raises(BadArtifact, match=r"model\.joblib changed while it was being loaded: it was written to") as caught:
         load_iris(tmp_path)
     assert "Wait until it is complete" in str(caught.value)
