@@ -37,10 +37,9 @@ def keeps_rows_apart(run: Run, example: Row) -> bool:
     begun = time.monotonic()
     alone: list[tuple[Row, Mapping[str, Array]]] = []
     for row in _trial_rows(example):
-        try:
-            alone.append((row, run([row])))
-        except Exception as error:  # noqa: BLE001 - a trial row may be outside what the model takes
-            log.debug("a trial row was not taken: %s", error)
+        taken = _alone(run, row)
+        if taken is not None:
+            alone.append(taken)
         if len(alone) > 1 and time.monotonic() - begun > _ENOUGH_S:
             break
     if len(alone) == 1:
@@ -56,6 +55,20 @@ def keeps_rows_apart(run: Run, example: Row) -> bool:
         if order is not alone and time.monotonic() - begun > _ENOUGH_S:
             break
     return True
+
+
+def _alone(run: Run, row: Row) -> tuple[Row, Mapping[str, Array]] | None:
+    """The row and its answer; the row's magnitudes where it has numbers below zero that the model refuses, as NMF does.
+
+    Without them all rows but the example would be refused, and the example says little: it is most often zeros.
+    """
+    magnitudes = {name: np.abs(array) if array.dtype.kind == "f" else array for name, array in row.items()}
+    for trial in (row, magnitudes):
+        try:
+            return trial, run([trial])
+        except Exception as error:  # noqa: BLE001 - a trial row may be outside what the model takes
+            log.debug("a trial row was not taken: %s", error)
+    return None
 
 
 def _trial_rows(example: Row) -> Iterator[Row]:

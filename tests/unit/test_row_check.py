@@ -67,6 +67,16 @@ def test_rows_that_a_model_does_not_take_are_not_held_against_it() -> None:
     assert checked(only_zeros, np.zeros((1, 4)))
 
 
+@pytest.mark.parametrize("name", ["minus the mean", "over the greatest", "a running sum, which is causal"])
+def test_a_model_that_mixes_rows_and_takes_no_negative_numbers(name: str) -> None:
+    def positive(table: Array) -> Array:
+        if (table < 0).any():
+            raise ValueError("negative values in data passed to NMF")
+        return MIXING[name](table)
+
+    assert not checked(positive, np.zeros((1, 4)))
+
+
 def test_a_model_that_takes_rows_only_alone() -> None:
     def one(table: Array) -> Array:
         if len(table) > 1:
