@@ -90,7 +90,9 @@ class Model:
             ) from error
         outputs = self.signature.default_outputs
         example = self.backend.example(self.signature.row_multiple)
-        if self.batched and not keeps_rows_apart(lambda rows: self.run(rows, outputs).arrays, example):
+        if self.batched and (
+            self.backend.mixes_rows or not keeps_rows_apart(lambda rows: self.run(rows, outputs).arrays, example)
+        ):
             self.batched = False
             log.warning(
                 "model %r answers a row differently when others are beside it, so its requests never share a batch",

@@ -217,10 +217,19 @@ Run = Callable[[Array], Array]
 class Backend:
     """Answers `y` with what `run` makes of the input `x`, two columns wide."""
 
-    def __init__(self, run: Run, *, inline: bool = True, multiple: int = 1, shape: tuple[int, ...] = (-1, 2)) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        inline: bool = True,
+        multiple: int = 1,
+        shape: tuple[int, ...] = (-1, 2),
+        mixes_rows: bool = False,
+    ) -> None:
         self._run = run
         self.inline = inline
         self.reentrant = True
+        self.mixes_rows = mixes_rows
         self.facts: Mapping[str, str] = {"device": "cpu"}
         self.classes: list[object] | None = None
         self.rows: list[int] = []

@@ -38,6 +38,10 @@ class Backend(Protocol):
         """Whether several lanes may run it at once; nobody promises that of users' own code."""
 
     @property
+    def mixes_rows(self) -> bool:
+        """Whether a row's answer is known to depend on those beside it; what is not known is tried at warm-up."""
+
+    @property
     def facts(self) -> Mapping[str, str]:
         """What `/models` tells: type of the model, library versions, device, providers.
 

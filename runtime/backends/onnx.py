@@ -152,6 +152,7 @@ class OnnxBackend:
         self._length = 1
         self.inline = session.get_providers()[0] == CPU
         self.reentrant = True
+        self.mixes_rows = False
         self.signature = self._find_signature(inputs, outputs)
         self._length = self._find_length()
         if self._batched and not self._gives_rows():

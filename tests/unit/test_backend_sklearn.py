@@ -17,7 +17,7 @@ import scipy.sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.decomposition import PCA
+from sklearn.decomposition import NMF, PCA, MiniBatchNMF
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
     AdaBoostClassifier,
@@ -637,6 +637,20 @@ class _OwnScaler(StandardScaler):  # type: ignore[misc]
 )  # fmt: skip
 def test_only_scikit_learns_own_code_may_run_inline(build: Any, inline: bool, served: Any) -> None:
     assert served(build()).inline is inline
+
+
+@pytest.mark.parametrize("within", [lambda nmf: nmf, lambda nmf: make_pipeline(MinMaxScaler(), nmf, SVC())])
+@pytest.mark.parametrize("kind", [NMF, MiniBatchNMF])
+def test_what_converges_by_the_batch_is_known_to_mix_rows(kind: Any, within: Any, served: Any) -> None:
+    model = within(kind(2, init="random", random_state=0, max_iter=5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it has not converged
+        model.fit(IRIS, TARGETS)
+    assert served(model).mixes_rows
+
+
+def test_what_is_not_known_to_mix_rows_is_left_to_trial(served: Any) -> None:
+    assert not served(PCA(2).fit(IRIS)).mixes_rows
 
 
 # --- what cannot be loaded --------------------------------------------------------------------------------------------

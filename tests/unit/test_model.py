@@ -131,6 +131,13 @@ def test_a_model_that_mixes_its_rows_runs_each_request_alone(mixes: Run, caplog:
     assert len(keys(model)) == 2
 
 
+def test_a_model_that_is_known_to_mix_rows_is_not_tried(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "runtime"):
+        model = warm(first, mixes_rows=True)
+    assert not model.batched
+    assert "never share a batch" in caplog.text
+
+
 @pytest.mark.parametrize("noise", [0.0, 1e-9])
 def test_last_bits_are_no_mixing(noise: float) -> None:
     assert warm(lambda rows: rows[:, 0] + noise * len(rows)).batched

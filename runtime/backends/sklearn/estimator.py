@@ -34,6 +34,10 @@ _ARGMAX_OF_PROBABILITIES: Final = frozenset(
     }
 )
 
+# `transform` of these ends when all rows together have converged (sklearn/decomposition/_nmf.py), so a row differs by up to
+# 1e-2 from the same row alone. Trial rows that happen to converge together don't show it.
+_MIX_ROWS: Final = frozenset({"sklearn.decomposition._nmf.NMF", "sklearn.decomposition._nmf.MiniBatchNMF"})
+
 
 class SklearnBackend:
     """One fitted estimator. scikit-learn's own predict is safe in several threads."""
@@ -51,6 +55,7 @@ class SklearnBackend:
             self._transforms = []
         self._argmax = _class_name(self._final) in _ARGMAX_OF_PROBABILITIES and getattr(self._final, "n_outputs_", 0) == 1
         self.inline = self.reentrant = _is_of_scikit_learn(model)
+        self.mixes_rows = any(_class_name(estimator) in _MIX_ROWS for estimator in estimators(model))
         self.classes = classes_of(model)
         self._doubled = False
         names = tuple(name for name in OUTPUTS if hasattr(model, name))
