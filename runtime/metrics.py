@@ -5,6 +5,7 @@ a request. The array is a memoryview, so that several workers can have theirs in
 loop. Labels hold only what the server knows: models, versions, dialects, statuses.
 """
 
+import mmap
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ DURATION_BUCKETS_S: Final = (
 )  # fmt: skip
 ROW_BUCKETS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0)
 
-# One array for good: a series costs 8 bytes, and a worker has some hundred.
-_SLOTS: Final = 8192
+# One array for good, since its users keep places in it: room for more than ten thousand models, which have some 90 numbers
+# each. It is address space; memory is taken by the page when a number is first set.
+_SLOTS: Final = 2**20
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -43,8 +45,9 @@ class Family:
 class Series:
     """The array and the families that lie in it."""
 
-    def __init__(self) -> None:
-        self.values = memoryview(bytearray(8 * _SLOTS)).cast("d")
+    def __init__(self, slots: int = _SLOTS) -> None:
+        self.values = memoryview(mmap.mmap(-1, 8 * slots, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)).cast("d")
+        self._slots = slots
         self._used = 0
         self._families: dict[str, Family] = {}
 
@@ -57,10 +60,11 @@ class Series:
         """Where the series' number lies; a histogram has its buckets, then +Inf, then the sum from there on."""
         at = family.series.get(labels)
         if at is None:
+            numbers = len(family.buckets) + 2 if family.kind == "histogram" else 1
+            if self._used + numbers > self._slots:
+                raise RuntimeError(f"more than {self._slots} numbers of metrics")
             at = family.series[labels] = self._used
-            self._used += len(family.buckets) + 2 if family.kind == "histogram" else 1
-            if self._used > _SLOTS:
-                raise RuntimeError(f"more than {_SLOTS} numbers of metrics")
+            self._used += numbers
         return at
 
     def observe(self, family: Family, at: int, value: float) -> None:
@@ -137,6 +141,9 @@ class Metrics:
             of_model,
         )
         self.ready = s.family("ml_ready", "1 if the server answers predictions.", "gauge")
+        self.model_ready = s.family(
+            "ml_model_ready", "1 if this version of the model is loaded, 0 if its load failed.", "gauge", of_model
+        )
         self.busy_at = s.place(self.busy)
         self.in_progress_at = s.place(self.in_progress)
         self.ready_at = s.place(self.ready)

@@ -26,6 +26,7 @@ NAMES = {
     "ml_model_info": {"model", "version"},
     "ml_model_load_duration_seconds": {"phase"},
     "ml_ready": set(),
+    "ml_model_ready": {"model", "version"},
 }
 HISTOGRAMS = (
     "ml_request_duration_seconds",

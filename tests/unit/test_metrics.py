@@ -1,6 +1,8 @@
 """The series as Prometheus reads them: by the parser of its own client library."""
 
 import random
+import resource
+from pathlib import Path
 
 import pytest
 from prometheus_client.metrics_core import Metric
@@ -57,6 +59,7 @@ OF_MODEL = {"model": "churn", "version": "7"}
         ("ml_model_info", "gauge", {"model", "version", "backend", "revision", "device"}),
         ("ml_model_load_duration_seconds", "gauge", {"model", "version", "phase"}),
         ("ml_ready", "gauge", set()),
+        ("ml_model_ready", "gauge", {"model", "version"}),
     ],
 )
 def test_the_names_kinds_and_labels_that_were_promised(name: str, kind: str, labels: set[str]) -> None:
@@ -66,6 +69,7 @@ def test_the_names_kinds_and_labels_that_were_promised(name: str, kind: str, lab
     metrics.add(metrics.rejected, "overloaded")
     metrics.set(metrics.model_info, 1.0, "churn", "7", "sklearn", "abc", "cpu")
     metrics.set(metrics.load_duration, 1.0, "churn", "7", "load")
+    metrics.set(metrics.model_ready, 1.0, "churn", "7")
     family = families(metrics)[name.removesuffix("_total")]
     assert family.type == kind
     assert family.documentation
@@ -151,11 +155,27 @@ def test_neighbours_in_the_array_do_not_touch() -> None:
 
 
 def test_more_series_than_there_is_room_for() -> None:
-    series = Series()
+    series = Series(slots=40)
     family = series.family("a", "", "histogram", ("l",), DURATION_BUCKETS_S)
-    places = (series.place(family, str(i)) for i in range(10_000))
-    with pytest.raises(RuntimeError, match="numbers of metrics"):
-        list(places)
+    assert [series.place(family, label) for label in "xyx"] == [0, 18, 0]
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="more than 40 numbers of metrics"):
+            series.place(family, "z")
+    series.observe(family, 18, 99.0)
+    assert series.values[35] == 99.0
+
+
+def test_there_is_room_for_ten_thousand_models_which_takes_no_memory_until_they_are_there() -> None:
+    before = resident_bytes()
+    metrics = Metrics()
+    assert resident_bytes() - before < 2**20
+    for i in (*range(200), 9_999):
+        ModelMeter(metrics, f"model-{i}", "1", ["predict"]).request_done("predict", 200, 0.1)
+    assert len(metrics.series.values) >= 10_000 * 100
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 # --- what a model's meter counts --------------------------------------------------------------------------------------
