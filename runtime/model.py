@@ -7,10 +7,12 @@ never changes: another revision is another Model in another process.
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 
+from runtime.agreement import agreed
 from runtime.artifact import Artifact, check_fits, check_unchanged, digest
 from runtime.backends import Backend, Placement, open_backend
 from runtime.batching import Batcher, BatchMeter, Limits, TurnBudget
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 
 # Warm-up measures batches of growing size until one takes longer than this.
 _WARM_UP_STEP_S = 0.05
+
+# What a backend tells that is no library's version.
+_ABOUT_THE_MODEL: Final = ("estimator", "producer", "made_with", "version_mismatch", "device", "providers", "nodes_on_cuda")
 
 
 class Model:
@@ -45,11 +50,14 @@ class Model:
         self.artifact = artifact
         self.revision = revision
         self.backend = backend
-        self.signature = backend.signature
+        self.signature = agreed(backend.signature, artifact.manifest, artifact.kind, artifact.path.name)
         self.phases = dict(phases)
-        self.batched = backend.signature.batched
+        batching = artifact.manifest.batching
+        self.batched = self.signature.batched and batching.enabled
+        self._max_batch_rows = min(max_batch_rows, batching.max_rows or max_batch_rows)
         # Rows of one call, a multiple of what the model was exported for.
-        self._most_rows = max(1, max_batch_rows // backend.signature.row_multiple) * backend.signature.row_multiple
+        step = self.signature.row_multiple
+        self._most_rows = max(1, self._max_batch_rows // step) * step
         self.cost: CostModel | None = None
         # One row's inputs as plain values, for the documents.
         self.example = {name: array.tolist() for name, array in backend.example(backend.signature.row_multiple).items()}
@@ -80,7 +88,7 @@ class Model:
     def warm_up(self, max_batch_rows: int) -> None:
         """Run the model as it will be run, find out whether it keeps rows apart, and measure what batches cost."""
         try:
-            waits = self._measure(max_batch_rows)
+            waits = self._measure(min(max_batch_rows, self._max_batch_rows))
         except RuntimeFault as error:
             cause = f" ({_one_line(error.__cause__)})" if error.__cause__ else ""
             raise BadArtifact(f"{self.artifact.path.name} was loaded, but fails at warm-up: {error}{cause}") from error
@@ -100,17 +108,18 @@ class Model:
             )
         # A batch's cost can only be predicted from its rows if all rows are of one size.
         one_size = self.signature.static and all(spec.datatype != "BYTES" for spec in self.signature.inputs)
-        if not self.backend.inline or waits or not one_size:
+        if not self.backend.inline or not self.artifact.manifest.batching.inline or waits or not one_size:
             self.cost = None
 
-    def _measure(self, max_batch_rows: int) -> bool:
+    def _measure(self, most: int) -> bool:
         """Fill the cost model; True if the model waits for something (sleeps, a network) more than it computes."""
         outputs = self.signature.default_outputs
         step = self.signature.row_multiple
         self.run([self.backend.example(step)], outputs)  # the first run pays for lazy set-up
         samples: dict[int, float] = {}
         waits = False
-        for rows in (1, 4, 16, 64, max_batch_rows) if self.batched else (1,):
+        sizes = sorted({1, *(rows for rows in (4, 16, 64) if rows < most), most})
+        for rows in sizes if self.batched else (1,):
             try:
                 seconds, cpu_s = self._time([self.backend.example(step)] * -(-rows // step), outputs)
             except Exception as error:  # the model's own code may raise anything
@@ -163,7 +172,8 @@ class Model:
         return arrays
 
     def start(self, limits: Limits, meter: BatchMeter, turn: TurnBudget, lanes: int) -> None:
-        """Make the batcher; on the event loop."""
+        """Make the batcher; on the event loop. The manifest may limit batches further than `limits` does."""
+        limits = replace(limits, batch_rows=min(limits.batch_rows, self._max_batch_rows))
         self.batcher = Batcher(self.run, self.cost, limits, meter, turn, lanes=lanes, name=self.name)
 
     def key(self, outputs: tuple[str, ...], tensors: Mapping[str, Tensor]) -> object:
@@ -193,7 +203,7 @@ def _column(column: Column) -> dict[str, Any]:
 
 def describe(model: Model) -> dict[str, Any]:
     """What `GET /models/{name}` tells of a model."""
-    signature = model.signature
+    signature, facts = model.signature, model.backend.facts
 
     def tensors(specs: Any) -> list[dict[str, Any]]:
         return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
@@ -208,7 +218,8 @@ def describe(model: Model) -> dict[str, Any]:
         "default_outputs": list(signature.default_outputs),
         "columns": [_column(column) for column in signature.columns],
         "classes": model.backend.classes,
-        "libraries": dict(model.backend.facts),
+        **{name: facts[name] for name in _ABOUT_THE_MODEL if name in facts},
+        "libraries": {name: version for name, version in facts.items() if name not in _ABOUT_THE_MODEL},
         "batching": {
             "batched": model.batched,
             "row_multiple": signature.row_multiple,

@@ -35,6 +35,6 @@ def test_it_is_served_when_asked_and_everything_says_so(servers: dict[str, Serve
     health = server.get("/health")
     assert (health.status_code, health.json()["status"]) == (200, "healthy")
     (model,) = server.get("/models").json()["models"]
-    for said in (health.json()["reason"], model["libraries"]["version_mismatch"], server.said()):
+    for said in (health.json()["reason"], model["version_mismatch"], server.said()):
         assert "was made with scikit-learn 1.5.2" in said
     assert server.metric("ml_model_version_mismatch", model="model", version="1") == 1

@@ -5,6 +5,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from runtime.backends import Placement, open_backend
 from runtime.batching import Limits, TurnBudget
 from runtime.entry import Entry
 from runtime.errors import BadArtifact, ModelFailed, UnsupportedModel
+from runtime.manifest import Manifest
 from runtime.model import Model, describe
 from runtime.tensors import Array, Signature, TensorSpec
 from tests.fakes import ARTIFACT, Backend, Meter, Run, first, lane_threads, on_loop
@@ -358,3 +360,73 @@ def test_a_kind_that_nothing_here_runs() -> None:
     strange = Artifact(ARTIFACT.path, ARTIFACT.root, "torch", 1)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedModel, match="known are sklearn, onnx"):
         open_backend(strange, Placement("cpu", 1))
+
+
+# --- what a manifest says ---------------------------------------------------------------------------------------------
+
+
+def said(run: Run = first, max_batch_rows: int = 256, **document: Any) -> Model:
+    """A warm model with this manifest beside it."""
+    artifact = replace(ARTIFACT, manifest=Manifest.model_validate(document))
+    model = Model("churn", "7", artifact, "digest", Backend(run), {}, max_batch_rows)
+    model.warm_up(max_batch_rows)
+    return model
+
+
+def test_a_manifest_may_forbid_batches() -> None:
+    model = said(batching={"enabled": False})
+    assert not model.batched
+    assert len(keys(model)) == 2
+    assert isinstance(model.backend, Backend)
+    assert set(model.backend.rows) == {1}
+
+
+def test_a_manifest_may_forbid_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    assert said(clock.model(lambda _: 0.000_1), batching={"inline": False}).cost is None
+    assert said(clock.model(lambda _: 0.000_1), batching={"inline": True}).cost is not None
+
+
+@pytest.mark.parametrize(("most", "rows"), [(3, 3), (256, 7), (1, 1)])
+def test_a_manifest_may_make_batches_smaller_and_never_larger(most: int, rows: int) -> None:
+    async def work() -> None:
+        model = said(max_batch_rows=7, batching={"max_rows": most})
+        assert isinstance(model.backend, Backend)
+        model.cost = None
+        model.start(Limits(7, 4096), meter := Meter(), TurnBudget(asyncio.get_running_loop()), lanes=1)
+        model.backend.rows.clear()
+        model.run([{"x": np.zeros((21, 2))}], ("y",))
+        assert set(model.backend.rows) == {rows}
+        entries = [Entry({"x": [[1.0, 2.0]]}, 1, ("y",), "key", time.perf_counter() + 60) for _ in range(21)]
+        await asyncio.gather(*(model.batcher.submit(each) for each in entries))
+        assert max(size for size, _ in meter.batches) == rows
+        model.close()
+
+    on_loop(work)
+
+
+def test_a_manifest_chooses_among_the_outputs_and_must_know_them() -> None:
+    assert said(outputs=["y"]).signature.default_outputs == ("y",)
+    with pytest.raises(BadArtifact, match=r"model\.joblib: its manifest's outputs name 'z', which it has not: expected 'y'"):
+        said(outputs=["z"])
+
+
+def test_a_manifest_that_contradicts_the_session(models: Models) -> None:
+    found = find(models("iris_onnx"))
+    tensor = {"name": "X", "datatype": "FP64", "shape": [-1, 4]}
+    wrong = replace(found, manifest=Manifest.model_validate({"signature": {"inputs": [tensor]}}))
+    with pytest.raises(BadArtifact, match=r"'X' is FP64 \[-1, 4\], but the model says FP32 \[-1, 4\]"):
+        Model.load("churn", "7", wrong, Placement("cpu", 1), 256)
+
+
+def test_what_is_no_librarys_version_stands_beside_the_libraries(models: Models) -> None:
+    told = describe(Model.load("churn", "7", find(models("iris")), Placement("cpu", 1), 256))
+    assert told["libraries"].keys() == {"scikit_learn", "numpy"}
+    assert (told["estimator"], told["device"]) == ("Pipeline", "cpu")
+    told = describe(Model.load("churn", "7", find(models("iris_onnx")), Placement("cpu", 1), 256))
+    assert told["libraries"].keys() == {"onnxruntime"}
+    assert (told["producer"], told["device"], told["providers"]) == ("skl2onnx", "cpu", "CPUExecutionProvider")
+    model = Model("churn", "7", ARTIFACT, "digest", Backend(first), {})
+    model.backend.facts = {"made_with": "scikit-learn 1.5.0", "numpy": "2"}  # type: ignore[misc]
+    assert describe(model)["made_with"] == "scikit-learn 1.5.0"
+    assert describe(model)["libraries"] == {"numpy": "2"}
