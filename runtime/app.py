@@ -21,12 +21,12 @@ from starlette.types import Receive, Scope, Send
 from runtime import __version__, metrics
 from runtime.dialects import Dialect, predict, problem
 from runtime.errors import RuntimeFault, quoted
-from runtime.front import REQUEST_ID, Front
+from runtime.front import REQUEST_ID, Front, retry_after
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.model import describe
 from runtime.openapi import add_dialects
-from runtime.repository import Repository
+from runtime.repository import Listed, Repository
 from runtime.settings import Settings
 from runtime.upload import BodyLimits
 
@@ -36,11 +36,11 @@ _DOCS: Final = Path(__file__).parent / "docs"
 
 
 def create_app(settings: Settings, repository: Repository, health: Health, series: Metrics, memory_bytes: int) -> Front:
-    """The ASGI callable of a worker. The model comes later, by `Front.serve`."""
+    """The ASGI callable of a worker. The models come later, by `Front.serve`."""
     app = FastAPI(
         title="ml-runtime",
         version=__version__,
-        description=f"Predictions of the model `{repository.name}`.",
+        description="Predictions of the models that lie here.",
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -103,7 +103,8 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RuntimeFault)
     async def of_runtime(request: Request, error: RuntimeFault) -> Response:
         status = problem.status_of(error)
-        headers = {"retry-after": problem.RETRY_AFTER.decode()} if status == 503 else None
+        seconds = retry_after(error, status)
+        headers = {"retry-after": seconds.decode()} if seconds else None
         return answer(request, status, error.code, str(error), headers)
 
     @app.exception_handler(Exception)
@@ -140,15 +141,34 @@ def _add_metadata(app: FastAPI, repository: Repository, series: Metrics) -> None
 
     @app.get("/models", tags=["models"])
     async def models() -> JSONResponse:
-        """Every model with its metadata, as far as it is loaded."""
-        model = repository.model
-        listed = describe(model) if model else {"name": repository.name, "version": repository.version}
-        return JSONResponse({"models": [{**listed, "ready": model is not None}]})
+        """Every version of every model with its metadata, as far as it is loaded, and why it is not."""
+        return JSONResponse({"models": [_metadata(listed) for listed in repository.listed]})
 
     @app.get("/models/{name}", tags=["models"])
     async def one_model(name: str) -> JSONResponse:
-        """Version, revision, signature, classes, libraries, device and batching of a model."""
-        return JSONResponse({**describe(repository.get(name)), "ready": True})
+        """Revision, signature, classes, libraries, device and batching of a model, in its default version."""
+        repository.get(name)
+        return JSONResponse(_metadata(repository.find(name)))
+
+    @app.get("/models/{name}/versions/{version}", tags=["models"])
+    async def one_version(name: str, version: str) -> JSONResponse:
+        """Revision, signature, classes, libraries, device and batching of one version of a model."""
+        repository.get(name, version)
+        return JSONResponse(_metadata(repository.find(name, version)))
+
+
+def _metadata(listed: Listed) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "name": listed.name,
+        "version": listed.version,
+        "default_model": listed.default_model,
+        "default_version": listed.default_version,
+        "state": listed.state,
+        "ready": listed.model is not None,
+    }
+    if listed.reason:
+        told["reason"] = listed.reason
+    return told if listed.model is None else {**told, **describe(listed.model)}
 
 
 def _add_documents(app: FastAPI, repository: Repository) -> None:
@@ -157,7 +177,7 @@ def _add_documents(app: FastAPI, repository: Repository) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> JSONResponse:
         made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        add_dialects(made, DIALECTS, repository.model)
+        add_dialects(made, DIALECTS, repository)
         prefix = request.scope.get("root_path", "")
         if prefix:
             made["servers"] = [{"url": prefix}]

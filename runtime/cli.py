@@ -20,7 +20,10 @@ def parser() -> argparse.ArgumentParser:
         description="Find the model, load it and serve it. Every other setting is an environment variable; see the README.",
     )
     serve.add_argument(
-        "path", nargs="?", type=Path, help="a model file, or a directory with one in it (default: MODEL_PATH, then /app/models)"
+        "path",
+        nargs="?",
+        type=Path,
+        help="a model file, a directory with one in it, or a model repository (default: MODEL_PATH, then /app/models)",
     )
     serve.add_argument("--host", help="the address to listen on (default: HOST, then 0.0.0.0)")
     serve.add_argument("--port", help="the port to listen on (default: PORT, then 8080)")

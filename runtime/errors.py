@@ -65,9 +65,13 @@ class ModelNotFound(RuntimeFault):
 
 
 class NotReady(RuntimeFault):
-    """The model is still loading, or its load failed; worth trying again elsewhere or later."""
+    """The model is still loading, or, `lasting`, its load failed: then trying again here is in vain."""
 
     code = "not_ready"
+
+    def __init__(self, text: str, *, lasting: bool = False) -> None:
+        super().__init__(text)
+        self.lasting = lasting
 
 
 class Overloaded(RuntimeFault):

@@ -17,11 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runtime.dialects import Dialect, Request
 from runtime.dialects.problem import RETRY_AFTER
 from runtime.entry import Entry
-from runtime.errors import BadRequest, ModelFailed, RuntimeFault, UnsupportedType, quoted
+from runtime.errors import BadRequest, ModelFailed, NotReady, RuntimeFault, UnsupportedType, quoted
 from runtime.metrics import Metrics, ModelMeter
 from runtime.model import Model
 from runtime.protocol import CONNECTION, CYCLE, Protocol, reply
-from runtime.repository import Repository
+from runtime.repository import Listed, Repository
 from runtime.upload import BodyLimits, Upload
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,19 @@ class Target:
     model: Model
     meter: ModelMeter
     headers: tuple[tuple[bytes, bytes], ...]
+
+
+def leads_to(path: str, listed: Listed) -> bool:
+    """Whether a dialect's path, filled in or naming less, means this version of the model."""
+    if "{version}" in path:
+        return True
+    return listed.default_version and ("{name}" in path or listed.default_model)
+
+
+def retry_after(fault: RuntimeFault, status: int) -> bytes | None:
+    """The value of the header Retry-After: there for every 503, unless it stays so for good."""
+    lasting = isinstance(fault, NotReady) and fault.lasting
+    return RETRY_AFTER if status == 503 and not lasting else None
 
 
 class Front:
@@ -77,12 +90,17 @@ class Front:
         self._ids = itertools.count(1)
         self.draining = False
 
-    def serve(self, model: Model, meter: ModelMeter, dialects: tuple[Dialect, ...]) -> None:
-        """Dispatch the paths of a loaded model from now on."""
+    def serve(self, listed: Listed, meter: ModelMeter, dialects: tuple[Dialect, ...]) -> None:
+        """Dispatch the paths of a model that is ready from now on."""
+        model = listed.model
+        if model is None:
+            raise ValueError(f"model {listed.name!r} is not loaded")
         headers = ((b"x-model-name", model.name.encode()), (b"x-model-version", model.version.encode()))
         for dialect in dialects:
             target = self._targets[model, dialect.name] = Target(dialect, model, meter, headers)
             for path in dialect.paths:
+                if not leads_to(path, listed):
+                    continue
                 exact = path.format(name=model.name, version=model.version)
                 self._hot[exact] = self._hot[self._root_path + exact] = target
 
@@ -113,7 +131,10 @@ class Front:
         await self._app(scope, receive, send_with_id)
 
     async def by_name(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
-        """A POST to a predict path that is not in the table: no such model, or none yet. Called by the framework's route."""
+        """A POST to a predict path that is not in the table: no such model, none yet, or one whose load failed.
+
+        Called by the framework's route. Models that are loaded while others still load answer only when all were tried.
+        """
         await self._predict(scope, receive, send, dialect, None)
 
     # --- one request --------------------------------------------------------------------------------------------------
@@ -198,8 +219,8 @@ class Front:
         request_id = scope.get(REQUEST_ID) or self._request_id(request)
         status, content_type, content = dialect.problem(fault, request_id.decode())
         headers = [(b"content-type", content_type)]
-        if status == 503:
-            headers.append((b"retry-after", RETRY_AFTER))
+        if (seconds := retry_after(fault, status)) is not None:
+            headers.append((b"retry-after", seconds))
         if status in _REJECTED:
             self._metrics.add(self._metrics.rejected, fault.code)
         if status == 500:

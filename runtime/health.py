@@ -4,29 +4,29 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-Status = Literal["loading", "healthy", "draining", "failed"]
+from runtime.repository import Repository
+
+Status = Literal["loading", "healthy", "draining"]
 
 
 class Health:
-    """loading -> healthy -> draining; failed instead of healthy if the load failed or a lane is stuck."""
+    """loading -> healthy -> draining. A load that fails ends the process; a lane that is stuck is told as `failed`."""
 
-    def __init__(self, name: str, version: str, stuck_after_s: float) -> None:
-        self._name = name
-        self._version = version
+    def __init__(self, repository: Repository, stuck_after_s: float) -> None:
+        self._repository = repository
         self._stuck_after_s = stuck_after_s
         self._since = time.monotonic()
         self._status: Status = "loading"
-        self.reason = ""
-        # Said for as long as there is no other reason: what is wrong with a model that serves all the same.
+        # What is wrong with models that serve all the same.
         self.notice = ""
-        # Seconds that the slowest batch in a lane has been running; the loaded model's.
-        self.stuck_for: Callable[[], float] = lambda: 0.0
+        # Seconds that the slowest batch in a lane has been running.
+        self.stuck_for: Callable[[], float] = repository.stuck_for
 
-    def become(self, status: Status, reason: str = "") -> None:
-        """Move on; `reason` is for the body of /health, so it holds nothing internal."""
+    def become(self, status: Status) -> None:
+        """Move on."""
         if status != self._status:
             self._since = time.monotonic()
-        self._status, self.reason = status, reason
+        self._status = status
 
     @property
     def ready(self) -> bool:
@@ -34,15 +34,18 @@ class Health:
         return self._status == "healthy" and self.stuck_for() <= self._stuck_after_s
 
     def body(self) -> dict[str, Any]:
-        """The body of /health."""
-        status, reason = self._status, self.reason or self.notice
-        if status == "healthy" and not self.ready:
-            status = "failed"
-            reason = f"a batch has been running for {self.stuck_for():.0f} s, longer than STUCK_AFTER_S"
+        """The body of /health: `model` and `version` are the default ones, null if there is none."""
+        default, counts = self._repository.default, self._repository.counts
+        reason = self.notice
         body: dict[str, Any] = {
-            "status": status,
-            "model": self._name,
-            "version": self._version,
+            "status": self._status,
+            "model": default and default.name,
+            "version": default and default.version,
             "for_seconds": round(time.monotonic() - self._since, 1),
         }
+        if sum(counts.values()) > 1:
+            body["models"] = {state: count for state, count in counts.items() if count or state != "loading"}
+        if self._status == "healthy" and not self.ready:
+            body["status"] = "failed"
+            reason = f"a batch has been running for {self.stuck_for():.0f} s, longer than STUCK_AFTER_S"
         return {**body, "reason": reason} if reason else body

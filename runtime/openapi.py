@@ -1,10 +1,12 @@
-"""The OpenAPI document: FastAPI's own paths, and every dialect's with the served model's schema and a working example."""
+"""The OpenAPI document: FastAPI's own paths, and every dialect's with the served models' schemas and working examples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from runtime.dialects import Dialect
+from runtime.front import leads_to
 from runtime.model import Model
+from runtime.repository import Listed, Repository
 
 _PROBLEM: Final = {
     "type": "object",
@@ -33,41 +35,73 @@ _REFUSALS: Final[Mapping[str, str]] = {
 }
 
 
-def add_dialects(made: dict[str, Any], dialects: Sequence[Dialect], model: Model | None) -> dict[str, Any]:
-    """Add the predict paths to a document; made anew when it is asked for, since the model may have come meanwhile."""
+# Of more models only the default one's own paths are shown: a browser must be able to hold the document.
+_MODELS_SHOWN: Final = 50
+
+_LOADING: Final[Mapping[str, Any]] = {
+    "description": "The model is still loading; reload this page for its schema.",
+    "responses": {"200": {"description": "The answer"}},
+}
+
+
+def add_dialects(made: dict[str, Any], dialects: Sequence[Dialect], repository: Repository) -> dict[str, Any]:
+    """Add the predict paths to a document; made anew when it is asked for, since models may have come meanwhile.
+
+    Paths with `{name}` are there once; where there are several models each has its own paths beside them, with its schema.
+    """
     made.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
+    listed = repository.listed
+    ready = [each for each in listed if each.model is not None]
+    shown = max(ready, key=lambda each: (each is repository.default, each.default_version), default=None)
     for dialect in dialects:
         for path in dialect.paths:
-            made["paths"][path] = {"post": _operation(dialect, path, model)}
+            if "{name}" in path:
+                made["paths"][path] = {"post": _template(dialect, path, shown, several=len(listed) > 1)}
+            elif repository.default is not None or not listed:
+                made["paths"][path] = {
+                    "post": _operation(dialect, path, repository.default.model if repository.default else None)
+                }
+        if len(listed) > 1 and len(ready) <= _MODELS_SHOWN:
+            for each in ready:
+                made["paths"].update(_own_paths(dialect, each))
     return made
 
 
-def _operation(dialect: Dialect, path: str, model: Model | None) -> dict[str, Any]:
-    if model is None:
-        described: dict[str, Any] = {
-            "description": "The model is still loading; reload this page for its schema.",
-            "responses": {"200": {"description": "The answer"}},
-        }
-    else:
-        described = dialect.openapi(model.signature, model.example)
-    parameters = described.get("parameters", []) + [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string"},
-            **({"example": example} if example else {}),
-        }
-        for name, example in (("name", model.name if model else ""), ("version", model.version if model else ""))
+def _own_paths(dialect: Dialect, listed: Listed) -> dict[str, Any]:
+    """The paths of one model in full, those of its version only where it is not what its name alone means."""
+    named = [path for path in dialect.paths if "{name}" in path and leads_to(path, listed)]
+    paths = [path for path in named if "{version}" not in path] or named
+    filled = [path.format(name=listed.name, version=listed.version) for path in paths]
+    return {path: {"post": _operation(dialect, path, listed.model)} for path in filled}
+
+
+def _template(dialect: Dialect, path: str, shown: Listed | None, *, several: bool) -> dict[str, Any]:
+    """The operation of a path with parameters, whose examples are those of one model that serves."""
+    model = shown.model if shown else None
+    operation = _operation(dialect, path, model)
+    operation["parameters"] = operation.get("parameters", []) + [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, **({"example": of} if of else {})}
+        for name, of in (("name", model.name if model else ""), ("version", model.version if model else ""))
         if f"{{{name}}}" in path
     ]
+    if several and model is not None:
+        operation["description"] = f"The schema is the model's; GET /models lists them. The examples are for `{model.name}`."
+        for content in operation["requestBody"]["content"].values():
+            content["schema"] = {}
+    return operation
+
+
+def _operation(dialect: Dialect, path: str, model: Model | None) -> dict[str, Any]:
+    described = _LOADING if model is None else dialect.openapi(model.signature, model.example)
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     refusals = {status: {"description": text, "content": problem} for status, text in _REFUSALS.items()}
+    place = path.replace("/", "_").replace("{", "").replace("}", "")
+    if path not in dialect.paths:
+        place = path.replace("/", ":")  # unlike `_` it is in no model's name, so that no two paths share an id
     return {
         "tags": ["predict"],
         "summary": "Predict",
-        "operationId": f"{dialect.name}{path.replace('/', '_').replace('{', '').replace('}', '')}",
+        "operationId": f"{dialect.name}{place}",
         **described,
-        **({"parameters": parameters} if parameters else {}),
         "responses": {**described["responses"], **refusals},
     }

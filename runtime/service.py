@@ -1,4 +1,4 @@
-"""What a worker does on its event loop: answer at once, load the model beside it, serve, drain.
+"""What a worker does on its event loop: answer at once, load the models beside it, serve, drain.
 
 `Service.run` reads as the life of the process. uvicorn's own signal handling and shutdown are not used: it closes idle
 keep-alive connections at once, which loses the requests that are on their way in them (78 of 12,600 in a measurement, 0 with
@@ -14,20 +14,21 @@ import shlex
 import signal
 import socket
 import sys
-import threading
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 import uvicorn
 
-from runtime import artifact, cpu_budget
+from runtime import cpu_budget
 from runtime.app import DIALECTS, create_app
 from runtime.backends import Placement
 from runtime.batching import Limits, TurnBudget
 from runtime.cpu_budget import CpuBudget
-from runtime.errors import ArtifactFault, BadArtifact
+from runtime.errors import ArtifactFault
 from runtime.health import Health
+from runtime.load import Wanted, load_all
 from runtime.metrics import Metrics, ModelMeter
 from runtime.model import Model
 from runtime.protocol import SWEEP_S, Protocol
@@ -51,8 +52,8 @@ class Service:
         self._budget = budget
         self._listener = listener
         self._metrics = Metrics()
-        self._repository = Repository(settings.model_name, settings.model_version)
-        self._health = Health(settings.model_name, settings.model_version, settings.stuck_after_s)
+        self._repository = Repository()
+        self._health = Health(self._repository, settings.stuck_after_s)
         self._front = create_app(settings, self._repository, self._health, self._metrics, cpu_budget.memory_limit())
         config = uvicorn.Config(
             self._front,
@@ -71,7 +72,7 @@ class Service:
         self._began = time.monotonic()
 
     async def run(self) -> ArtifactFault | None:
-        """Serve until a signal comes; the reason if the model could not be had."""
+        """Serve until a signal comes; the reason if no model could be had, or not the default one."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         self._catch_signals(loop, stop)
@@ -88,8 +89,6 @@ class Service:
             failure = loading.result()
         if failure is None:
             await stopping
-        else:
-            self._health.become("failed", "the model could not be loaded; the server's log says why")
         await self._drain(self._settings.grace_period_s if failure is None else 0.0)
         for task in (ticking, loading, stopping):
             task.cancel()
@@ -121,105 +120,90 @@ class Service:
     # --- load ---------------------------------------------------------------------------------------------------------
 
     async def _load(self) -> ArtifactFault | None:
-        """Load in a thread of its own, then serve; the reason if it failed."""
-        loop = asyncio.get_running_loop()
-        loaded: asyncio.Future[Model | ArtifactFault] = loop.create_future()
-
-        def settle(outcome: Model | ArtifactFault) -> None:
-            if not loaded.done():
-                loaded.set_result(outcome)
-
-        def load() -> None:
-            outcome = self._load_model()
-            try:
-                loop.call_soon_threadsafe(settle, outcome)
-            except RuntimeError:
-                log.debug("the model was loaded after the loop was closed")
-
-        # A daemon: a load that hangs must not hold up the end of the process.
-        threading.Thread(target=load, name="load", daemon=True).start()
-        try:
-            outcome = await asyncio.wait_for(loaded, self._settings.load_timeout_s)
-        except TimeoutError:
-            return BadArtifact(f"the model was not loaded and warm within {self._settings.load_timeout_s:g} s (LOAD_TIMEOUT_S)")
-        if isinstance(outcome, Model):
-            self._serve(outcome)
-            return None
-        return outcome
-
-    def _load_model(self) -> Model | ArtifactFault:
+        """Load beside the loop, then serve what could be loaded; the reason if the process must end."""
         settings = self._settings
+        wanted = Wanted(
+            settings.model_path,
+            settings.model_name,
+            settings.model_version,
+            Placement(settings.device, self._budget.threads, settings.version_mismatch),
+            settings.max_batch_rows,
+        )
         try:
-            found = artifact.find(settings.model_path)
-            log.info(
-                "loading",
-                extra={"facts": {"artifact": str(found.path), "backend": found.kind, "bytes": found.size_bytes}},
-            )
-            placement = Placement(settings.device, self._budget.threads, settings.version_mismatch)
-            return Model.load(settings.model_name, settings.model_version, found, placement, settings.max_batch_rows)
+            models = await load_all(wanted, self._repository, settings.load_timeout_s)
         except ArtifactFault as fault:
             return fault
-        except BaseException as error:  # a generation is loaded here: a pickle can raise anything, SystemExit too
-            log.debug("the load failed", exc_info=error)
-            return BadArtifact(
-                f"loading {settings.model_path} failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
-            )
+        if not self._front.draining:  # else it came too late: nothing may turn ready again
+            self._serve(models)
+        return None
 
-    def _serve(self, model: Model) -> None:
-        if self._front.draining:
-            return  # it came too late: nothing may turn ready again
-        settings, series = self._settings, self._metrics
-        meter = ModelMeter(series, model.name, model.version, [dialect.name for dialect in DIALECTS])
+    def _serve(self, models: Sequence[Model]) -> None:
         turn = TurnBudget(asyncio.get_running_loop())
-        model.start(
-            Limits(settings.max_batch_rows, settings.max_queue_rows),
-            meter,
-            turn,
-            self._budget.lanes if model.backend.reentrant else 1,
-        )
-        info = (model.artifact.kind, model.revision, model.backend.facts.get("device", "cpu"))
-        series.set(series.model_info, 1.0, model.name, model.version, *info)
-        mismatch = model.backend.facts.get("version_mismatch", "")
-        series.set(series.version_mismatch, float(bool(mismatch)), model.name, model.version)
-        self._health.notice = mismatch
-        for phase, seconds in model.phases.items():
-            series.set(series.load_duration, seconds, model.name, model.version, phase)
+        for model in models:
+            self._start(model, turn)
+        series = self._metrics
+        for listed in self._repository.listed:
+            series.set(series.model_ready, float(listed.state == "ready"), listed.name, listed.version)
+        self._health.notice = _notice(models)
 
         def refresh() -> None:
-            series.set(series.queue_rows, model.batcher.queue_rows, model.name, model.version)
+            for model in models:
+                series.set(series.queue_rows, model.batcher.queue_rows, model.name, model.version)
             series.set(series.ready, float(self._health.ready))
 
         series.refreshers.append(refresh)
         # What was loaded stays: the collector need not walk through it again, which would stall requests for 50 ms and more.
         gc.freeze()
         gc.enable()
-        self._front.serve(model, meter, DIALECTS)
-        self._repository.put(model)
-        self._health.stuck_for = model.batcher.stuck_for
         self._health.become("healthy")
-        facts = {
-            "model": model.name,
-            "version": model.version,
-            "revision": model.revision[:12],
-            "seconds": round(time.monotonic() - self._began, 3),
-            **{f"{phase}_s": round(seconds, 3) for phase, seconds in model.phases.items()},
-            "inline": model.cost is not None and model.cost.inline(1),
-        }
-        log.info("ready", extra={"facts": facts})
-        if self._settings.log_format == "text" or (self._settings.log_format is None and sys.stderr.isatty()):
-            sys.stderr.write(self._hint(model))
+        self._tell_ready(models)
 
-    def _hint(self, model: Model) -> str:
+    def _start(self, model: Model, turn: TurnBudget) -> None:
+        """Give a model its batcher, its series and its paths."""
+        settings, series = self._settings, self._metrics
+        meter = ModelMeter(series, model.name, model.version, [dialect.name for dialect in DIALECTS])
+        limits = Limits(settings.max_batch_rows, settings.max_queue_rows)
+        model.start(limits, meter, turn, self._budget.lanes if model.backend.reentrant else 1)
+        info = (model.artifact.kind, model.revision, model.backend.facts.get("device", "cpu"))
+        series.set(series.model_info, 1.0, model.name, model.version, *info)
+        mismatch = model.backend.facts.get("version_mismatch")
+        series.set(series.version_mismatch, float(bool(mismatch)), model.name, model.version)
+        for phase, seconds in model.phases.items():
+            series.set(series.load_duration, seconds, model.name, model.version, phase)
+        self._front.serve(self._repository.put(model), meter, DIALECTS)
+
+    def _tell_ready(self, models: Sequence[Model]) -> None:
+        """One line a model if there are several, and one that says that the server is ready."""
+        counts = self._repository.counts
+        seconds = round(time.monotonic() - self._began, 3)
+        if sum(counts.values()) == 1:
+            log.info("ready", extra={"facts": {**_facts(models[0]), "seconds": seconds}})
+        else:
+            for model in models:
+                log.info("loaded", extra={"facts": _facts(model)})
+            default = self._repository.default
+            chosen = {"model": default.name, "version": default.version} if default else {}
+            facts = {**chosen, "models": counts["ready"], "failed": counts["failed"], "seconds": seconds}
+            log.info("ready", extra={"facts": facts})
+        if self._settings.log_format == "text" or (self._settings.log_format is None and sys.stderr.isatty()):
+            sys.stderr.write(self._hint())
+
+    def _hint(self) -> str:
         """What a person at a terminal does next; the lines work when they are pasted."""
         address = self._address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1") + self._settings.root_path  # noqa: S104
+        default = self._repository.default
+        model = default.model if default and default.model else self._repository.models[0]
+        path = "/predict" if default else f"/models/{model.name}/versions/{model.version}/predict"
         examples = DIALECTS[0].openapi(model.signature, model.example)["requestBody"]["content"]["application/json"]["examples"]
         body = orjson.dumps(next(iter(examples.values()))["value"]).decode()
         # Longer than a terminal's line may be: then only the page with the examples.
         request = f"-d {shlex.quote(body)}" if len(body) <= 2000 else f"-d @FILE   (an example: {address}/openapi.json)"
+        several = len(self._repository.listed) > 1
         return (
             f"\n  serving  {address}  (docs: {address}/docs)\n"
             f"  health   curl {address}/health   -> {orjson.dumps(self._health.body()).decode()}\n"
-            f"  try      curl -X POST {address}/predict -H 'Content-Type: application/json' {request}\n\n"
+            + (f"  models   curl {address}/models\n" if several else "")
+            + f"  try      curl -X POST {address}{path} -H 'Content-Type: application/json' {request}\n\n"
         )
 
     # --- drain --------------------------------------------------------------------------------------------------------
@@ -230,8 +214,7 @@ class Service:
         deadline = loop.time() + grace_s
         connections = self._server.server_state.connections
         self._front.draining = True
-        if self._health.ready or not self._health.reason:
-            self._health.become("draining")
+        self._health.become("draining")
         await asyncio.sleep(min(self._settings.drain_delay if grace_s else 0.0, grace_s))
         await self._close_listener(loop)
         retired = loop.time() + RETIRE_S
@@ -245,8 +228,7 @@ class Service:
             log.warning("the grace period is over", extra={"facts": {"connections_cut": len(connections)}})
         for connection in list(connections):
             connection.transport.abort()
-        if self._repository.model is not None:
-            self._repository.model.close()
+        self._repository.close()
         await asyncio.sleep(0)  # the aborted connections' requests see that their client is gone
         log.info("stopped", extra={"facts": {"requests": self._server.server_state.total_requests}})
 
@@ -274,3 +256,22 @@ class Service:
                     accepted.append(backlog.accept()[0])
         for connection in accepted:
             await loop.connect_accepted_socket(protocol, connection)
+
+
+def _notice(models: Sequence[Model]) -> str:
+    """What /health says of models that serve, though they were made with other versions."""
+    noted = [(model, model.backend.facts["version_mismatch"]) for model in models if "version_mismatch" in model.backend.facts]
+    if len(models) == 1:
+        return "".join(text for _, text in noted)
+    return "; ".join(f"model {model.name!r}, version {model.version!r}: {text}" for model, text in noted)
+
+
+def _facts(model: Model) -> dict[str, object]:
+    """What one line of the log says of a model that is warm."""
+    return {
+        "model": model.name,
+        "version": model.version,
+        "revision": model.revision[:12],
+        **{f"{phase}_s": round(seconds, 3) for phase, seconds in model.phases.items()},
+        "inline": model.cost is not None and model.cost.inline(1),
+    }

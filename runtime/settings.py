@@ -30,9 +30,19 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False, env_ignore_empty=True)
 
-    model_path: Path = Field(Path("/app/models"), description="a model file, or a directory with one model file in it")
-    model_name: Name = Field("model", description="the model's name in paths, metrics and answers")
-    model_version: Name = Field("1", description="the model's version label")
+    model_path: Path = Field(
+        Path("/app/models"), description="a model file, a directory with one model in it, or a model repository"
+    )
+    model_name: Name | None = Field(
+        None,
+        description="the model's name in paths, metrics and answers, by default its manifest's or model; "
+        "in a model repository the one that /predict means",
+    )
+    model_version: Name | None = Field(
+        None,
+        description="the model's version label, by default its manifest's or 1; "
+        "in a model repository the default model's version that is served where a path names none, by default the highest",
+    )
     host: str = Field("0.0.0.0", description="the address to listen on")  # noqa: S104 - a container's service is for others
     port: int = Field(8080, ge=0, le=65_535, description="the port to listen on; 0 takes a free one and logs it")
     root_path: RootPath = Field("", description="the prefix that a proxy leaves in the path, such as /models/churn")
@@ -56,7 +66,7 @@ class Settings(BaseSettings):
     header_timeout_s: PositiveSeconds = Field(10, description="how long a request's headers may take to arrive")
     body_timeout_s: PositiveSeconds = Field(30, description="how long a request's body may take to arrive")
     keep_alive_s: PositiveSeconds = Field(75, description="how long an idle connection is kept; longer than the proxy's")
-    load_timeout_s: PositiveSeconds = Field(600, description="how long the model may take to load and warm up")
+    load_timeout_s: PositiveSeconds = Field(600, description="how long all models may take to load and warm up")
     stuck_after_s: PositiveSeconds = Field(300, description="a batch running longer than this turns ready to 503")
     drain_delay_s: Seconds | None = Field(
         None,

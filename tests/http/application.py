@@ -1,7 +1,7 @@
 """The whole application without a socket: what `create_app` makes, with a loaded model behind it, and a client before it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from runtime.batching import Limits, TurnBudget
 from runtime.health import Health
 from runtime.metrics import Metrics, ModelMeter
 from runtime.model import Model
-from runtime.repository import Repository
+from runtime.repository import Place, Repository
 from runtime.settings import Settings
 from tests.fakes import ARTIFACT, Backend, Run, first, on_loop
 
@@ -23,13 +23,17 @@ T = TypeVar("T")
 
 
 class Application:
-    """One on the running loop. It is loading until `serve`, which is what the worker does when a model is warm."""
+    """One on the running loop. It is loading until `serve`, which is what the worker does when a model is warm.
 
-    def __init__(self, **settings: Any) -> None:
+    `places`: what lies in its repository, the first one being the default; by default one model.
+    """
+
+    def __init__(self, places: Sequence[Place] = (("model", "1"),), **settings: Any) -> None:
         self.settings = Settings(**settings)
         self.metrics = Metrics()
-        self.repository = Repository(self.settings.model_name, self.settings.model_version)
-        self.health = Health(self.settings.model_name, self.settings.model_version, self.settings.stuck_after_s)
+        self.repository = Repository()
+        self.health = Health(self.repository, self.settings.stuck_after_s)
+        self.repository.announce(places, places[0] if places else None)
         self.front = create_app(self.settings, self.repository, self.health, self.metrics, memory_bytes=2**30)
         transport = httpx.ASGITransport(app=self.front, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://test")
@@ -38,8 +42,7 @@ class Application:
         meter = ModelMeter(self.metrics, model.name, model.version, [dialect.name for dialect in dialects])
         limits = Limits(self.settings.max_batch_rows, self.settings.max_queue_rows)
         model.start(limits, meter, TurnBudget(asyncio.get_running_loop()), lanes=1)
-        self.front.serve(model, meter, dialects)
-        self.repository.put(model)
+        self.front.serve(self.repository.put(model), meter, dialects)
         self.health.become("healthy")
 
     async def predict(self, document: object, path: str = "/predict", **options: Any) -> httpx.Response:
@@ -84,7 +87,7 @@ def serving(model: Model | None, talk: Callable[[Application], Coroutine[Any, An
 
 @cache
 def loaded(path: Path) -> Model:
-    """The model that lies there, under the name and the version of the settings' defaults; loaded once."""
+    """The model that lies there, under the name and the version that it has by default; loaded once."""
     return Model.load("model", "1", find(path), Placement("cpu", 1), 256)
 
 

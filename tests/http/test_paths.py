@@ -1,6 +1,7 @@
 """All that is not a prediction: health, metadata, metrics, documents, and paths that lead nowhere."""
 
 import asyncio
+import copy
 import json
 import re
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from runtime.model import Model
+from tests.fakes import on_loop
 from tests.http.application import Application, loaded, made, serving
 from tests.http.test_predict import problem
 from tests.models import FLOWER, Models
@@ -16,20 +19,18 @@ from tests.models import FLOWER, Models
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
-@pytest.mark.parametrize(
-    ("state", "reason", "code"),
-    [("loading", "", 503), ("healthy", "", 200), ("draining", "", 503), ("failed", "the model could not be loaded", 503)],
-)
-def test_ready_says_whether_predictions_are_answered(path: str, state: Any, reason: str, code: int) -> None:
+@pytest.mark.parametrize(("state", "code"), [("loading", 503), ("healthy", 200), ("draining", 503)])
+def test_ready_says_whether_predictions_are_answered(path: str, state: Any, code: int) -> None:
     async def talk(application: Application) -> None:
-        application.health.become(state, reason)
+        application.health.become(state)
         response = await application.client.get(path)
         assert response.status_code == code
         assert response.headers["content-type"] == "application/json"
         body = response.json()
         assert body["status"] == state
         assert (body["model"], body["version"]) == ("model", "1")
-        assert body.get("reason", "") == reason
+        assert "reason" not in body
+        assert "models" not in body
         head = await application.client.head(path)
         assert (head.status_code, head.content) == (code, b"")
         assert (await application.client.get("/health/live")).status_code == 200
@@ -55,11 +56,13 @@ def test_a_stuck_lane_turns_ready_off_but_not_live() -> None:
 def test_the_models(models: Models) -> None:
     async def talk(application: Application) -> None:
         listed = (await application.client.get("/models")).json()
-        assert listed == {"models": [{"name": "model", "version": "1", "ready": False}]}
+        flags = {"default_model": True, "default_version": True}
+        assert listed == {"models": [{"name": "model", "version": "1", **flags, "state": "loading", "ready": False}]}
         assert "still loading" in problem(await application.client.get("/models/model"), 503, "not_ready")
         application.serve(loaded(models("string_labels")))
         (one,) = (await application.client.get("/models")).json()["models"]
-        assert one == (await application.client.get("/models/model")).json()
+        for path in ("/models/model", "/models/model/versions/1"):
+            assert one == (await application.client.get(path)).json()
         assert one["ready"] is True
         assert one["classes"] == ["setosa", "versicolor", "virginica"]
         assert one["inputs"] == [{"name": "input", "datatype": "FP64", "shape": [-1, 4]}]
@@ -67,6 +70,81 @@ def test_the_models(models: Models) -> None:
         assert "no model 'other'" in problem(await application.client.get("/models/other"), 404, "model_not_found")
 
     serving(None, talk)
+
+
+SEVERAL = [("churn", "10"), ("churn", "9"), ("iris", "1")]
+
+
+def named(model: Model, name: str, version: str) -> Model:
+    """The same model under another name."""
+    other = copy.copy(model)
+    other.name, other.version = name, version
+    return other
+
+
+def several(application: Application, models: Models) -> None:
+    """Serve a new version, its older one with other inputs, and another model; the first is the default."""
+    application.serve(named(loaded(models("iris")), "churn", "10"))
+    application.serve(named(loaded(models("add_sub")), "churn", "9"))
+    application.serve(named(loaded(models("columns")), "iris", "1"))
+
+
+def test_several_models(models: Models) -> None:
+    async def work() -> None:
+        application = Application([*SEVERAL, ("cut", "1")])
+        application.repository.fail("cut", "1", "it is cut")
+        several(application, models)
+        async with application.client as client:
+            listed = (await client.get("/models")).json()["models"]
+            by_place = {(one["name"], one["version"]): one for one in listed}
+            assert {place: (one["default_model"], one["default_version"], one["ready"]) for place, one in by_place.items()} == {
+                ("churn", "10"): (True, True, True),
+                ("churn", "9"): (True, False, True),
+                ("iris", "1"): (False, True, True),
+                ("cut", "1"): (False, True, False),
+            }
+            assert by_place["cut", "1"]["reason"] == "it is cut"
+            assert (await client.get("/models/churn")).json() == by_place["churn", "10"]
+            assert (await client.get("/models/churn/versions/9")).json() == by_place["churn", "9"]
+            health = (await client.get("/health")).json()
+            assert (health["model"], health["version"], health["models"]) == ("churn", "10", {"ready": 3, "failed": 1})
+            answers = {path: (await application.predict({"features": FLOWER}, path)) for path in (
+                "/predict", "/models/churn/predict", "/models/churn/versions/10/predict", "/models/iris/predict",
+            )}  # fmt: skip
+            assert {(answer.status_code, answer.headers["x-model-name"]) for answer in answers.values()} == {
+                (200, "churn"), (200, "iris"),
+            }  # fmt: skip
+            assert (await application.predict({"features": FLOWER}, "/models/churn/versions/9/predict")).status_code == 422
+            for response in (
+                await application.predict({"features": FLOWER}, "/models/cut/predict"),
+                await application.predict({"features": FLOWER}, "/models/cut/versions/1/predict"),
+                await client.get("/models/cut"),
+                await client.get("/models/cut/versions/1"),
+            ):
+                assert "could not be loaded: it is cut" in problem(response, 503, "not_ready", lasting=True)
+            assert "did you mean 'iris'" in problem(
+                await application.predict({}, "/models/iriss/predict"), 404, "model_not_found"
+            )
+            counted = {"model": "churn", "version": "10"}
+            assert await application.count("ml_requests_total", code="200", dialect="predict", **counted) == 3
+
+    on_loop(work)
+
+
+def test_without_a_default_model(models: Models) -> None:
+    async def work() -> None:
+        application = Application([])
+        application.repository.announce(SEVERAL, None)
+        several(application, models)
+        async with application.client as client:
+            assert "MODEL_NAME" in problem(await application.predict({"features": FLOWER}), 404, "model_not_found")
+            assert (await application.predict({"features": FLOWER}, "/models/iris/predict")).status_code == 200
+            assert (await client.get("/health")).json()["model"] is None
+            paths = (await client.get("/openapi.json")).json()["paths"]
+            assert "/predict" not in paths
+            assert {"/models/{name}/predict", "/models/iris/predict"} <= set(paths)
+
+    on_loop(work)
 
 
 # --- documents --------------------------------------------------------------------------------------------------------
@@ -141,6 +219,48 @@ def test_the_document_is_whole(ready: bool, models: Models) -> None:
                 assert placed == set(re.findall(r"{(\w+)}", path))
 
     serving(loaded(models("iris")) if ready else None, talk)
+
+
+def test_several_models_have_paths_of_their_own_with_examples_that_work(models: Models) -> None:
+    async def work() -> None:
+        application = Application(SEVERAL)
+        several(application, models)
+        async with application.client as client:
+            document = (await client.get("/openapi.json")).json()
+            posts = {path: item["post"] for path, item in document["paths"].items() if "post" in item}
+            assert posts.keys() == {
+                "/predict", "/models/{name}/predict", "/models/{name}/versions/{version}/predict",
+                "/models/churn/predict", "/models/churn/versions/9/predict", "/models/iris/predict",
+            }  # fmt: skip
+            assert len({post["operationId"] for post in posts.values()}) == len(posts)
+            for path, post in posts.items():
+                filled = path
+                for parameter in post.get("parameters", []):
+                    if parameter["in"] == "path":
+                        filled = filled.replace(f"{{{parameter['name']}}}", parameter["example"])
+                content = post["requestBody"]["content"]["application/json"]
+                for example in content["examples"].values():
+                    response = await application.predict(example["value"], filled)
+                    assert response.status_code == 200, (path, response.text)
+                assert (content["schema"] == {}) is ("{name}" in path)
+            assert "sepal_length" in str(posts["/models/iris/predict"])
+            assert "sepal_length" not in str(posts["/predict"])
+
+    on_loop(work)
+
+
+def test_the_document_stays_small_with_many_models(models: Models) -> None:
+    async def work() -> None:
+        application = Application([(f"m{i}", "1") for i in range(51)])
+        for i in range(51):
+            application.serve(named(loaded(models("iris")), f"m{i}", "1"))
+        async with application.client as client:
+            paths = (await client.get("/openapi.json")).json()["paths"]
+            assert {path for path in paths if path.endswith("/predict")} == {
+                "/predict", "/models/{name}/predict", "/models/{name}/versions/{version}/predict",
+            }  # fmt: skip
+
+    on_loop(work)
 
 
 def test_a_refusal_is_what_the_document_says(models: Models) -> None:
@@ -233,7 +353,7 @@ def test_no_client_can_add_series(models: Models) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/predict/", "/health/", "/Predict", "/predict/x", "/models/", "/models/model/", "/models/model/versions/1", "/v2",
+        "/", "/predict/", "/health/", "/Predict", "/predict/x", "/models/", "/models/model/", "/models/model/versions", "/v2",
         "//predict", "/docs/", "/docs/static/", "/docs/static/nothing.js", "/docs/static/../../app.py", "/redoc",
         "/docs/static/%2e%2e/app.py", "/docs/static/..%2f..%2fapp.py", "/docs/static/%2fetc%2fpasswd", "/%00", "/predict%00",
         "/" + "x" * 10_000, "/models/a%2fb", "/%0d%0aSet-Cookie:%20a=b",

@@ -24,12 +24,12 @@ from tests.models import FLOWER, IRIS_COLUMNS, Models
 TIMING = re.compile(r"decode;dur=\d+\.\d{3}, queue;dur=\d+\.\d{3}, infer;dur=\d+\.\d{3}, encode;dur=\d+\.\d{3}")
 
 
-def problem(response: httpx.Response, status: int, code: str) -> str:
-    """Check the form of a refusal; its text."""
+def problem(response: httpx.Response, status: int, code: str, *, lasting: bool = False) -> str:
+    """Check the form of a refusal, which says when to try again unless it is `lasting`; its text."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     assert int(response.headers["content-length"]) == len(response.content)
-    assert ("retry-after" in response.headers) == (status == 503)
+    assert ("retry-after" in response.headers) == (status == 503 and not lasting)
     document: dict[str, Any] = response.json()
     detail: str = document["detail"]
     assert document.pop("title")
@@ -190,7 +190,7 @@ def test_a_loaded_models_requests_never_reach_the_framework(path: str, prefix: s
         front = Front(
             framework, application.repository, application.metrics, limits, request_timeout_s=1.0, root_path="/a/prefix"
         )
-        front.serve(model, ModelMeter(application.metrics, "model", "1", ["predict"]), DIALECTS)
+        front.serve(application.repository.find(), ModelMeter(application.metrics, "model", "1", ["predict"]), DIALECTS)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=front), base_url="http://test") as client:
             assert (await client.post(prefix + path, json={"features": [3, 0]})).json() == {"prediction": 3.0}
 

@@ -18,8 +18,8 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_defaults_are_those_of_the_contract() -> None:
     assert load().model_dump() == {
         "model_path": Path("/app/models"),
-        "model_name": "model",
-        "model_version": "1",
+        "model_name": None,
+        "model_version": None,
         "host": "0.0.0.0",
         "port": 8080,
         "root_path": "",
