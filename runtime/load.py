@@ -17,7 +17,7 @@ from pathlib import Path
 from runtime import artifact
 from runtime.artifact import Artifact, Candidate
 from runtime.backends import Placement
-from runtime.errors import ArtifactFault, BadArtifact
+from runtime.errors import ArtifactFault, BadArtifact, ModelNotThere
 from runtime.listing import shown
 from runtime.model import Model
 from runtime.repository import Place, Repository, choose_default
@@ -47,6 +47,7 @@ class Wanted:
 class _Found:
     places: tuple[Place, ...]
     default: Place | None
+    empty: frozenset[Place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class _Loaded:
             raise step
         if isinstance(step, _Found):
             self._default = step.default
-            self._repository.announce(step.places, step.default)
+            self._repository.announce(step.places, step.default, step.empty)
         elif isinstance(step.outcome, Model):
             self._models.append(step.outcome)
         else:
@@ -167,8 +168,10 @@ class _LoadThread(threading.Thread):
             for each in artifact.discover(wanted.path, wanted.name, wanted.version)
         ]
         places = tuple((candidate.name, candidate.version) for candidate in candidates)
-        default = choose_default(places, wanted.name, wanted.version)
-        yield _Found(places, default)
+        # A directory that holds no model is neither the one that is meant nor its newest version.
+        empty = frozenset((each.name, each.version) for each in candidates if isinstance(each.found, ModelNotThere))
+        default = choose_default([place for place in places if place not in empty] or places, wanted.name, wanted.version)
+        yield _Found(places, default, empty)
         for candidate in _default_first(candidates, default):
             if self.stopped:
                 return

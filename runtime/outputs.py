@@ -3,6 +3,7 @@
 Made by the model where a batch runs, read on the event loop once a request.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ class Outputs:
         lists = self._lists.get(name)
         if lists is None:
             array = self.arrays[name]
-            if array.size > _SHARED_VALUES:
+            if array.size > _SHARED_VALUES or array.dtype.kind == "O":
                 own: list[Any] = self._own_rows(name, array[start:stop])
                 return own
             lists = self._lists[name] = array.tolist()
@@ -56,10 +57,18 @@ class Outputs:
             )
         if array.dtype.kind == "f" and np.isinf(array).any():
             raise NotRepresentable(_INFINITY.format(name=name))
-        return array.tolist()
+        values = array.tolist()
+        if array.dtype.kind == "O" and _holds_infinity(values):
+            raise NotRepresentable(_INFINITY.format(name=name))
+        return values
 
 
 _INFINITY: Final = "the model answered with an infinity in its output {name!r}, for which JSON has no form"
+
+
+def _holds_infinity(value: Any) -> bool:
+    """Whether one lies anywhere in a nested list of Python objects, which only a look at each can tell."""
+    return math.isinf(value) if type(value) is float else type(value) is list and any(map(_holds_infinity, value))
 
 
 class _RowsWithNaN(list[Any]):

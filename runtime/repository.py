@@ -5,7 +5,7 @@ serves from then on. Read and written on the event loop. Requests to models that
 their paths in a table.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,9 +74,12 @@ class Repository:
 
     # --- written by the load ------------------------------------------------------------------------------------------
 
-    def announce(self, places: Sequence[Place], default: Place | None) -> None:
-        """List what lies there, all of it still loading. Ordered as for `choose_default`, which gives `default`."""
-        highest = dict(places)
+    def announce(self, places: Sequence[Place], default: Place | None, empty: Collection[Place] = ()) -> None:
+        """List what lies there, all of it still loading. Ordered as for `choose_default`, which gives `default`.
+
+        `empty` are directories without any model: listed, but never a default.
+        """
+        highest = dict(places) | dict(place for place in places if place not in empty)
         if default is not None:
             highest[default[0]] = default[1]
         for name, version in places:

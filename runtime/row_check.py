@@ -80,6 +80,11 @@ def _trial_rows(example: Row) -> Iterator[Row]:
 
 def _vary(array: Array, scale: float, number: int, random: np.random.Generator) -> Array:
     made: Any
+    if array.dtype.kind == "O" and array.ndim == 2:  # a table of mixed columns
+        varied = [_vary_value(value, scale, number, random) for value in array.ravel().tolist()]
+        made = np.empty(array.size, dtype=object)
+        made[:] = varied
+        return made.reshape(array.shape)  # type: ignore[no-any-return]
     if array.dtype.kind == "f":
         made = array + scale * random.standard_normal(array.shape)
     elif array.dtype.kind == "b":
@@ -89,6 +94,19 @@ def _vary(array: Array, scale: float, number: int, random: np.random.Generator) 
     else:
         made = np.full(array.shape, _TEXTS[(number + 1) % len(_TEXTS)])
     return np.asarray(made).astype(array.dtype)
+
+
+def _vary_value(value: Any, scale: float, number: int, random: np.random.Generator) -> Any:
+    """Another value for one place of a table. Texts stay at first: many models take only those that they know."""
+    if isinstance(value, bool):
+        return bool(random.integers(0, 2))
+    if isinstance(value, int):
+        return int(random.integers(0, 4))
+    if isinstance(value, float):
+        return value + scale * float(random.standard_normal())
+    if isinstance(value, str) and number + 1 == len(_SCALES):
+        return _TEXTS[number % len(_TEXTS)]
+    return value
 
 
 def _all_as_alone(answers: Sequence[Mapping[str, Array]], together: Mapping[str, Array]) -> bool:

@@ -195,9 +195,9 @@ class Service:
         model = default.model if default and default.model else self._repository.models[0]
         path = "/predict" if default else f"/models/{model.name}/versions/{model.version}/predict"
         examples = DIALECTS[0].openapi(model.signature, model.example)["requestBody"]["content"]["application/json"]["examples"]
-        body = orjson.dumps(next(iter(examples.values()))["value"]).decode()
-        # Longer than a terminal's line may be: then only the page with the examples.
-        request = f"-d {shlex.quote(body)}" if len(body) <= 2000 else f"-d @FILE   (an example: {address}/openapi.json)"
+        body = orjson.dumps(next(iter(examples.values()))["value"]).decode() if examples else ""
+        # Longer than a terminal's line may be: then only the page with the schema.
+        request = f"-d {shlex.quote(body)}" if 0 < len(body) <= 2000 else f"-d @FILE   (its form: {address}/docs)"
         several = len(self._repository.listed) > 1
         return (
             f"\n  serving  {address}  (docs: {address}/docs)\n"

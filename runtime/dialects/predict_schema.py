@@ -1,5 +1,6 @@
 """Our own dialect in the OpenAPI document: the served model's row as a JSON schema, and examples that work when sent."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any
 
 
 def _forms(signature: Signature, example: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The schemas of the JSON forms that this model takes, and an example of each kind."""
+    """The schemas of the JSON forms that this model takes, and an example of each kind, unless that would be huge."""
     if signature.mixed:
         values = {column.name: [value] for column, value in zip(signature.columns, _first_row(signature, example), strict=True)}
         tensors = {
@@ -68,7 +69,8 @@ def _forms(signature: Signature, example: Mapping[str, Any]) -> tuple[list[dict[
             "rows": {"summary": "several rows", "value": {"instances": [one, one]}},
             **examples,
         }
-    return [*forms, _form(named)], examples
+    size = sum(math.prod(max(1, length) for length in spec.shape) for spec in signature.inputs)
+    return [*forms, _form(named)], examples if size <= _EXAMPLE_VALUES else {}
 
 
 def _frames(objects: dict[str, Any], signature: Signature) -> list[dict[str, Any]]:
@@ -106,6 +108,8 @@ def _schema_of_answer() -> dict[str, Any]:
     return {"type": "object", "properties": dict.fromkeys(words, anything), "minProperties": 1}
 
 
+# An image's example would make a document of megabytes.
+_EXAMPLE_VALUES: Final = 5_000
 # More categories than these are not written out.
 _ENUMERATED: Final = 100
 

@@ -179,3 +179,15 @@ def test_clients_read_no_path_of_the_machine(text: str, told: str) -> None:
 def test_a_relative_root_is_no_word() -> None:
     assert without_paths("the model model/a/b.onnx is cut", Path("model")) == "the model a/b.onnx is cut"
     assert without_paths("a/b.onnx is cut.", Path()) == "a/b.onnx is cut."
+
+
+def test_directories_without_a_model_are_listed_and_never_the_default(tmp_path: Path, models: Models) -> None:
+    root = lay(tmp_path, models, {"churn/2": GOOD, "churn/10": GOOD})
+    for empty in ("churn/assets", "churn/11", "data"):
+        (root / empty).mkdir()
+        (root / empty / "notes.txt").write_text("no model")
+    repository, loaded = load(root)
+    assert names(loaded) == ["churn/10", "churn/2"]
+    assert repository.find().version == repository.find("churn").version == "10"
+    failed = {f"{each.name}/{each.version}" for each in repository.listed if each.state == "failed"}
+    assert failed == {"churn/assets", "churn/11", "data/1"}

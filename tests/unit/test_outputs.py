@@ -50,3 +50,12 @@ def test_rows_out_must_be_rows_in() -> None:
     for wrong in (np.zeros(2), np.zeros(4), np.zeros((1, 3)), np.float64(1.0), np.zeros(())):
         with pytest.raises(ModelFailed, match=r"was given 3 rows and answered \d in its output 'b'"):
             check_rows_out({"a": np.zeros(3), "b": np.asarray(wrong)}, 3)
+
+
+def test_an_infinity_among_objects_is_found_however_deep() -> None:
+    values = np.empty(2, dtype=object)
+    values[:] = [[[0.5, 0.5]], [[math.inf, 0.0]]]
+    outputs = Outputs({"y": values})
+    assert outputs.rows_as_lists("y", 0, 1) == [[[0.5, 0.5]]]
+    with pytest.raises(NotRepresentable):
+        outputs.rows_as_lists("y", 0, 2)

@@ -171,3 +171,9 @@ def test_columns_and_missing_values_are_named() -> None:
 def test_it_is_plain_json() -> None:
     for of in SIGNATURES.values():
         orjson.dumps(operation(of, example(of)))
+
+
+def test_the_example_of_an_image_is_not_written_out() -> None:
+    image = signature(TensorSpec("image", "FP32", (-1, 3, 224, 224)))
+    assert content(image)["examples"] == {}
+    assert len(orjson.dumps(operation(image, example(image)))) < 20_000

@@ -91,3 +91,18 @@ def test_values_that_are_no_numbers(dtype: type) -> None:
     example = np.full((1, 6), "", dtype=object) if dtype is np.object_ else np.zeros((1, 6), dtype=dtype)
     assert checked(lambda x: x, example)
     assert not checked(lambda x: x[::-1], example)
+
+
+def test_a_table_of_mixed_columns_is_varied_column_by_column() -> None:
+    example = np.empty((1, 4), dtype=object)
+    example[0] = ["Oslo", 1.0, True, None]
+
+    def apart(table: Array) -> Array:
+        return np.array([float(row[1]) + bool(row[2]) for row in table])
+
+    def mixed(table: Array) -> Array:
+        assert all(type(row[0]) is str and type(row[2]) is bool and row[3] is None for row in table)
+        return apart(table) - apart(table).mean()
+
+    assert checked(apart, example)
+    assert not checked(mixed, example)

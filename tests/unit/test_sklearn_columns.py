@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer, make_column_selector
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.feature_extraction import DictVectorizer
+from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
+from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
@@ -283,6 +283,9 @@ MODELS: dict[str, Any] = {
         ),
         FRAME.head(5).assign(city=FRAME.head(5)["city"].astype("category")),
     ),
+    "begins with nothing": lambda: (
+        make_pipeline("passthrough", SIMPLE, LogisticRegression()).fit(FRAME, [0, 1] * 30), FRAME.head(5)
+    ),
     "passed on": lambda: (
         make_pipeline(ColumnTransformer([("c", OneHotEncoder(), ["city"])], remainder="passthrough"), LogisticRegression()).fit(
             FRAME, [0, 1] * 30
@@ -334,3 +337,18 @@ def test_tables_of_numbers_stay_arrays_of_numbers(served: Any) -> None:
     signature = served(model).signature
     assert (signature.mixed, signature.inputs[0].datatype) == (False, "FP64")
     assert signature.take_row([1.0, 2.0]) is not None
+
+
+def test_an_output_whose_rows_are_not_the_requests_is_not_served(served: Any, caplog: pytest.LogCaptureFixture) -> None:
+    parts = [("a", LogisticRegression()), ("b", LogisticRegression(C=0.1))]
+    model = VotingClassifier(parts, voting="soft", flatten_transform=False).fit(np.eye(4)[[0, 1, 2, 3] * 3], [0, 1] * 6)
+    with caplog.at_level(logging.WARNING):
+        backend = served(model)
+    assert [output.name for output in backend.signature.outputs] == ["predict", "predict_proba"]
+    assert "the output transform does not give one row for each row" in caplog.text
+    assert answer(backend, {"features": [1, 0, 0, 0]}) == model.predict([[1, 0, 0, 0]]).tolist()
+
+
+def test_rows_that_are_lists_of_words_are_refused(served: Any) -> None:
+    with pytest.raises(BadArtifact, match="fails on the rows that were tried"):
+        served(FeatureHasher(4, input_type="string").fit([["a"]]))

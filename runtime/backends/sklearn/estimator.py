@@ -4,6 +4,7 @@
 scikit-learn's source, exactly the argmax of `predict_proba`, ties included.
 """
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from runtime.artifact import Artifact
 from runtime.backends.sklearn import inputs
 from runtime.backends.sklearn.inputs import INPUT, Inputs
 from runtime.backends.sklearn.outputs import as_array, classes_of, datatype
-from runtime.errors import BadArtifact
+from runtime.errors import BadArtifact, ModelFailed
 from runtime.tensors import Array, Signature, TensorSpec
 
 log = logging.getLogger(__name__)
@@ -122,17 +123,24 @@ class SklearnBackend:
         )
 
     def _rows_given(self, names: tuple[str, ...]) -> dict[str, Array]:
-        """The outputs that have as many rows as go in, for one row and for two."""
+        """The outputs that have as many rows as go in, for one row, for two and for three."""
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            one = self.run(self.example(1), names)
-            two = self.run(self.example(2), names)
-            twos = {name for name in names if two[name].ndim and len(two[name]) == 2}
-            if any(one[name].ndim == 0 or len(one[name]) != 1 for name in twos):
+            given = {1: self.run(self.example(1), names)}
+            for rows in (2, 3):
+                with contextlib.suppress(ModelFailed):  # more rows than a sparse answer may have as a dense one
+                    given[rows] = self.run(self.example(rows), names)
+            several = [rows for rows in given if rows > 1]
+            fitting = [name for name in names if all(_rows_of(given[rows][name]) == rows for rows in several)]
+            if several and any(_rows_of(given[1][name]) != 1 for name in fitting):
                 # SparsePCA drops the row axis of a single row (its ridge regression squeezes); of two rows it is right.
                 self._doubled = True
-                one = self.run(self.example(1), names)
-        return {name: one[name] for name in names if name in twos and one[name].ndim and len(one[name]) == 1}
+                given[1] = self.run(self.example(1), names)
+        return {name: given[1][name] for name in fitting if _rows_of(given[1][name]) == 1}
+
+
+def _rows_of(array: Array) -> int:
+    return len(array) if array.ndim else 0
 
 
 def estimators(model: Any) -> Iterator[Any]:

@@ -85,7 +85,7 @@ def find(model: Any, first: Any, manifest: Manifest, takes: Try, name: str) -> I
 
 
 def _candidates(model: Any, first: Any, manifest: Manifest) -> Iterator[Inputs]:
-    names = _names(model)
+    names = _names(model) or _names(first)
     width = _width(model, first)
     if manifest.columns:
         for text in (columns.A_DATE, columns.A_TEXT):
@@ -150,7 +150,7 @@ def _without_width(model: Any, first: Any, manifest: Manifest) -> Iterator[Input
         yield Inputs(labels[:1].astype(object) if labels.dtype.kind in "OUS" else labels[:1])
     yield Inputs(np.array([columns.A_TEXT], dtype=object))
     keys = getattr(first, "feature_names_", None)
-    if hasattr(first, "input_type") or isinstance(keys, list):
+    if getattr(first, "input_type", "") == "dict" or isinstance(keys, list):
         yield Inputs(_objects({str(key).partition("=")[0]: 1.0 for key in (keys or ["a"])[:1]}))
     yield Inputs(np.zeros(1))
     yield Inputs(np.zeros((1, 1)), fixed=False)
