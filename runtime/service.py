@@ -126,7 +126,7 @@ class Service:
             settings.model_path,
             settings.model_name,
             settings.model_version,
-            Placement(settings.device, self._budget.threads, settings.version_mismatch),
+            Placement(settings.device, self._budget.threads, settings.version_mismatch, settings.code_path),
             settings.max_batch_rows,
         )
         try:

@@ -5,8 +5,12 @@ BadSetting with the variable's name, what is allowed and the form of what came; 
 variable that was mixed up may hold a secret.
 """
 
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,6 +18,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from runtime.errors import BadSetting
 
 MIB = 1024 * 1024
+
+# Read, but not the user's to set.
+OF_THE_PLATFORM: Final = frozenset({"kubernetes_service_host"})
+
+# How alike two names are, by difflib: MODEL_PTAH and MODEL_PATH 0.90, MODEL_PORT, which Kubernetes sets beside a service called
+# `model`, 0.80. Names as short as PORT are like too many others.
+_ALIKE: Final = 0.85
+_SHORTEST: Final = 5
+# Of other programs, and so like ours that they would be named.
+_FOREIGN: Final = frozenset({"NODE_PATH", "MODULE_PATH"})
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -53,6 +67,7 @@ class Settings(BaseSettings):
     version_mismatch: Annotated[Literal["refuse", "warn"], _lower] = Field(
         "refuse", description="a pickle made with another minor version of scikit-learn; warn loads it, and says so everywhere"
     )
+    code_path: Path = Field(Path("/app/code"), description="modules that models import, beside those in their own directories")
     max_batch_rows: PositiveInt = Field(256, description="rows of several requests that run as one batch, at most")
     max_queue_rows: PositiveInt = Field(4096, description="rows that may wait, and rows of one request; more are refused")
     max_body_bytes: PositiveInt = Field(64 * MIB, description="the largest request body")
@@ -104,3 +119,57 @@ def _sentence(fault: Any) -> str:
     came = fault.get("input")
     form = f"a text of {len(came)} characters" if isinstance(came, str) else type(came).__name__
     return f"{field.upper()}: {fault['msg'][0].lower()}{fault['msg'][1:]}; it holds {form}. It means: {meaning}"
+
+
+# --- what is set, and from where --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One setting as it stands; a `problem` is the sentence that would end the start, and then `value` is None."""
+
+    name: str
+    default: object
+    meaning: str
+    value: object
+    source: Literal["environment", "default"]
+    problem: str = ""
+
+
+def survey() -> list[Variable]:
+    """Every variable with what it is now, in the order of the README's table; bad values raise nothing."""
+    problems: dict[str, str] = {}
+    usable: dict[str, Any] = {}
+    try:
+        current = Settings(**usable)
+    except ValidationError as error:
+        problems = {str(fault["loc"][0]): _sentence(fault) for fault in error.errors(include_url=False)}
+        usable = {name: Settings.model_fields[name].default for name in problems}
+        current = Settings(**usable)
+    given = {name.lower() for name, value in os.environ.items() if value}
+    return [
+        Variable(
+            name.upper(),
+            field.default,
+            field.description or "",
+            None if name in problems else getattr(current, name),
+            "environment" if name in given else "default",
+            problems.get(name, ""),
+        )
+        for name, field in Settings.model_fields.items()
+        if name not in OF_THE_PLATFORM
+    ]
+
+
+def misspelt(names: Sequence[str] | None = None) -> list[str]:
+    """A sentence for every variable of the environment that looks like one of ours and is none; values are not looked at."""
+    ours = [name.upper() for name in Settings.model_fields if name not in OF_THE_PLATFORM]
+    near = [name for name in ours if len(name) >= _SHORTEST]
+    found = []
+    for name in sorted(os.environ if names is None else names):
+        if name.upper() in ours or name in _FOREIGN:
+            continue
+        meant = ["CPUS"] if name == "CPU" else difflib.get_close_matches(name.upper(), near, n=1, cutoff=_ALIKE)
+        if meant:
+            found.append(f"{ascii(name)[1:-1]} is no setting and has no effect; was {meant[0]} meant?")
+    return found

@@ -1,5 +1,6 @@
 """Fixtures that start real servers, and the models that they serve."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runtime import own_code
 from tests import process
 from tests.models import Models
 from tests.process import Server
@@ -72,3 +74,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         for server in item.config.stash.get(_RUNNING, []):
             report.sections.append((f"standard error of the server {server.pid}", server.said(40)))
     return report
+
+
+@pytest.fixture
+def own_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Users' code that a test brings into this process is gone when the test is over."""
+    before = dict(sys.modules)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
+    monkeypatch.setattr(own_code, "_places", [])
+    yield
+    for name in sys.modules.keys() - before.keys():
+        if name.partition(".")[0] not in before and str(getattr(sys.modules[name], "__file__", "")).startswith("/tmp"):
+            del sys.modules[name]

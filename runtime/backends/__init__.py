@@ -5,22 +5,28 @@ read from its content, to the leaf.
 """
 
 import importlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, Protocol
 
+from runtime import own_code
 from runtime.artifact import Artifact
-from runtime.errors import UnsupportedModel
+from runtime.errors import ArtifactFault, UnsupportedModel
 from runtime.tensors import Array, Signature
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where, how wide and whether a model may run: DEVICE, the threads of the CPU budget, VERSION_MISMATCH."""
+    """Where, how wide, whether and with what code a model may run: DEVICE, the CPU budget, VERSION_MISMATCH, CODE_PATH."""
 
     device: Literal["auto", "cpu", "cuda"]
     threads: int
     version_mismatch: Literal["refuse", "warn"] = "refuse"
+    code_path: Path | None = None
 
 
 class Backend(Protocol):
@@ -63,9 +69,32 @@ _LEAVES: Final[Mapping[str, str]] = {"sklearn": "runtime.backends.sklearn", "onn
 
 
 def open_backend(artifact: Artifact, placement: Placement) -> Backend:
-    """Load the artifact with its leaf; raises ArtifactFault."""
+    """Load the artifact with its leaf, its author's code within reach; raises ArtifactFault."""
     leaf = _LEAVES.get(artifact.kind)
     if leaf is None:
         raise UnsupportedModel(f"{artifact.path}: nothing here runs the kind {artifact.kind!r}; known are {', '.join(_LEAVES)}")
-    backend: Backend = importlib.import_module(leaf).load(artifact, placement)
+    for difference in differences(artifact):
+        log.warning("%s: %s", artifact.path.name, difference)
+    library = importlib.import_module(leaf)
+    try:
+        with own_code.importable(artifact.path.name, artifact.code, placement.code_path):
+            backend: Backend = library.load(artifact, placement)
+    except ArtifactFault as fault:
+        # Raised from what the author's code raised, or while that was looked into.
+        cause = fault.__cause__ or fault.__context__
+        reason = own_code.explain(cause, artifact.path.name, artifact.code, placement.code_path)
+        if not reason:
+            raise
+        if isinstance(cause, ModuleNotFoundError):  # the leaf's own sentence says how to add it
+            reason += f"; it {str(fault).removeprefix(f'{artifact.path.name} ')}"
+        raise type(fault)(reason) from cause
     return backend
+
+
+def differences(artifact: Artifact) -> tuple[str, ...]:
+    """How what is installed differs from the requirements.txt beside the model, as sentences."""
+    if artifact.requirements is None:
+        return ()
+    from runtime import requirements  # and with it the library that compares versions
+
+    return requirements.compare(artifact.requirements)

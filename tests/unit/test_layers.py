@@ -12,6 +12,8 @@ PACKAGE = Path(__file__).parents[2] / "runtime"
 LAYERS = [
     "__main__",
     "cli",
+    "inspection",
+    "report",
     "supervisor",
     "waiting_room",
     "loader",
@@ -34,6 +36,8 @@ LAYERS = [
     "cost",
     "backends",
     "sources",
+    "own_code",
+    "requirements",
     "artifact",
     "sidecars",
     "mlflow",
@@ -76,6 +80,7 @@ ONLY_IN = {
     "yaml": {"mlflow"},
     "pydantic_settings": {"settings"},
     "dotenv": set(),
+    "packaging": {"requirements"},
 }
 READS_THE_ENVIRONMENT = {"settings"}
 WRITES_THE_ENVIRONMENT = {"settings", "cpu_budget", "backends"}

@@ -3,13 +3,10 @@
 import re
 from pathlib import Path
 
-from runtime.settings import MIB, Settings
+from runtime.settings import MIB, OF_THE_PLATFORM, Settings
 
 README = Path(__file__).parents[2] / "README.md"
 MARKED = re.compile(r"(<!-- settings:begin -->\n).*?(<!-- settings:end -->)", re.DOTALL)
-
-# Not the user's to set, only to be read.
-OF_THE_PLATFORM = {"kubernetes_service_host"}
 
 
 def table() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import BadSetting
-from runtime.settings import MIB, Settings, load
+from runtime.settings import MIB, OF_THE_PLATFORM, Settings, load, misspelt, survey
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +26,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "cpus": None,
         "device": "auto",
         "version_mismatch": "refuse",
+        "code_path": Path("/app/code"),
         "max_batch_rows": 256,
         "max_queue_rows": 4096,
         "max_body_bytes": 64 * MIB,
@@ -189,6 +190,54 @@ def test_the_drain_delay(monkeypatch: pytest.MonkeyPatch, variables: dict[str, s
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert math.isclose(load().drain_delay, seconds)
+
+
+# --- what is set, and from where --------------------------------------------------------------------------------------
+
+
+def test_the_survey_says_where_values_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "9000")
+    monkeypatch.setenv("log_level", "DEBUG")
+    monkeypatch.setenv("HOST", "")
+    found = {variable.name: variable for variable in survey()}
+    assert (found["PORT"].value, found["PORT"].source, found["PORT"].default) == (9000, "environment", 8080)
+    assert (found["LOG_LEVEL"].value, found["LOG_LEVEL"].source) == ("debug", "environment")
+    assert (found["HOST"].value, found["HOST"].source) == ("0.0.0.0", "default")
+    assert found.keys() == {name.upper() for name in Settings.model_fields.keys() - OF_THE_PLATFORM}
+
+
+def test_the_survey_holds_bad_values_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", SECRET)
+    monkeypatch.setenv("CPUS", "2")
+    found = {variable.name: variable for variable in survey()}
+    assert found["PORT"].value is None
+    assert found["PORT"].problem.startswith("PORT: ")
+    assert (found["CPUS"].value, found["CPUS"].problem) == (2, "")
+    assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MODEL_PTAH", "MODEL_PATH"),
+        ("MODELPATH", "MODEL_PATH"),
+        ("MAX_BATCH_ROW", "MAX_BATCH_ROWS"),
+        ("REQUEST_TIMEOUT", "REQUEST_TIMEOUT_S"),
+        ("grace_period", "GRACE_PERIOD_S"),
+        ("CPU", "CPUS"),
+    ],
+)
+def test_a_misspelt_variable_is_named(name: str, meant: str) -> None:
+    assert misspelt([name]) == [f"{name} is no setting and has no effect; was {meant} meant?"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["MODEL_PATH", "model_path", "MODEL_PORT", "MODEL_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "HOSTNAME", "PATH",
+     "PYTHONPATH", "NODE_PATH", "CDPATH", "MODULEPATH", "TERM", "GHOST", "SPORT", "OMP_NUM_THREADS", "LS_COLORS", "_"],
+)  # fmt: skip
+def test_what_others_use_is_not_taken_for_ours(name: str) -> None:
+    assert misspelt([name]) == []
 
 
 def test_settings_do_not_change() -> None:
