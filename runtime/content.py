@@ -52,11 +52,11 @@ _COMPRESSED: Final[Mapping[bytes, str]] = {
 # Where the mark lies, the mark, what it is, what to do.
 _FOREIGN: Final = (
     (0, b"version https://git-lfs", "a Git LFS pointer, which only stands for a file", "run `git lfs pull` first"),
-    (0, b"PK\x03\x04", "a zip archive (a .keras, .pt or .npz file?)", ""),
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (a Keras .h5 model?)", ""),
+    (0, b"PK\x03\x04", "a zip archive (a .keras, .pt or .npz file?)", "export a Keras or PyTorch model to ONNX"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (a Keras .h5 model?)", "export the model to ONNX with tf2onnx"),
     (0, b"\x93NUMPY", "a NumPy array", "save the fitted model, not its data"),
     (0, b"PAR1", "a Parquet file", "save the fitted model, not its data"),
-    (0, b"GGUF", "a GGUF file of llama.cpp", ""),
+    (0, b"GGUF", "a GGUF file of llama.cpp", "serve it with llama.cpp's own server"),
     (0, b"\x7fELF", "a program or a shared library", ""),
     (0, b"binf", "a binary XGBoost model", "pickle its scikit-learn wrapper with joblib"),
     (0, b"tree\nversion=", "a text model of LightGBM", "pickle its scikit-learn wrapper with joblib"),
@@ -253,7 +253,7 @@ def _foreign(head: bytes) -> tuple[str, str] | None:
     if start.startswith((b"<!doctype html", b"<html")):
         return "an HTML page (a login or error page, saved in the model's place?)", "download the model again"
     if start.startswith((b"{", b"[")):
-        return "a JSON document", ""
+        return "a JSON document", "save the fitted model itself with joblib, or export it to ONNX"
     return None
 
 

@@ -91,7 +91,9 @@ def parse(text: bytes, shown: str) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        raise BadArtifact(f"{shown}: {_sentence(error.errors(include_url=False)[0])}") from None
+        # A key that is misspelt makes the right one missing, too.
+        faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
+        raise BadArtifact(f"{shown}: {_sentence(faults[0])}") from None
 
 
 def read(path: Path) -> Manifest:
