@@ -80,12 +80,15 @@ def explain(error: BaseException | None, name: str, directories: Sequence[Path],
     if isinstance(error, SyntaxError) and _place_of(error.filename, places):
         file, line, reason = str(error.filename), error.lineno or 0, f"SyntaxError: {error.msg}"
     else:
-        # The innermost module of the user's that was being imported; what it calls may fail deep in a library.
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
-        own = [frame for frame in frames if _place_of(frame.filename, places)]
+        # The innermost module of the user's that was being imported, or function that ran: what it calls may fail in a library.
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if _place_of(frame.filename, places)]
         if not own:
             return ""
-        file, line, reason = own[-1].filename, own[-1].lineno or 0, f"{type(error).__name__}: {_one_line(error)}"
+        last = next((frame for frame in reversed(own) if frame.name == "<module>"), own[-1])
+        file, line, reason = last.filename, last.lineno or 0, f"{type(error).__name__}: {_one_line(error)}"
+        if last.name != "<module>":
+            where = f"line {line} of {file}, {last.name}"
+            return f"{name} runs its own code when it is loaded, which fails ({where}: {reason}): mend it, train and save again"
     module = _module_name(file, _place_of(file, places))
     if isinstance(error, ModuleNotFoundError):
         return f"{name} needs its own module {module}, which cannot be imported (line {line} of {file}: {reason})"

@@ -30,6 +30,8 @@ def run(chosen: Settings) -> int:
     """Serve until a signal; the exit code."""
     gc.disable()  # until the model is there: what imports make stays, so collecting meanwhile costs and finds nothing
     logs.configure(chosen.log_format, chosen.log_level)
+    for sentence in settings.misspelt():
+        log.warning("%s", sentence)
     budget = cpu_budget.measure(chosen.cpus)
     cpu_budget.apply(budget)
     log.info("cpu budget", extra={"facts": budget.facts()})

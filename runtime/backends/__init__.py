@@ -74,7 +74,7 @@ def open_backend(artifact: Artifact, placement: Placement) -> Backend:
     if leaf is None:
         raise UnsupportedModel(f"{artifact.path}: nothing here runs the kind {artifact.kind!r}; known are {', '.join(_LEAVES)}")
     for difference in differences(artifact):
-        log.warning("%s: %s", artifact.path.name, difference)
+        log.warning("%s", difference, extra={"facts": {"artifact": str(artifact.path)}})
     library = importlib.import_module(leaf)
     try:
         with own_code.importable(artifact.path.name, artifact.code, placement.code_path):

@@ -192,6 +192,18 @@ def test_a_module_that_fails_when_it_is_imported(tmp_path: Path, source: str, sa
         opened(tmp_path)
 
 
+def test_code_that_fails_when_the_model_is_loaded(tmp_path: Path) -> None:
+    source = "class f:\n    def __init__(self, *_): pass\n    def __reduce__(self): return f, (1,)\n"
+    (tmp_path / "features.py").write_text(source)
+    with author(tmp_path, "features") as features:
+        joblib.dump(features.f(), tmp_path / "model.joblib")
+    (tmp_path / "features.py").write_text(source.replace("pass", "raise ValueError('no licence')"))
+    with pytest.raises(
+        BadArtifact, match=r"runs its own code when it is loaded, .*line 2 of .*, __init__: ValueError: no licence"
+    ):
+        opened(tmp_path)
+
+
 def test_a_module_in_a_package_is_named_in_full(tmp_path: Path) -> None:
     ship(tmp_path, "churn.features", FUNCTION.format(1), shipped="1 / 0\n")
     with pytest.raises(BadArtifact, match="needs its own module churn\\.features, which fails"):

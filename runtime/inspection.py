@@ -1,0 +1,195 @@
+"""What would be served, without serving: `ml-runtime inspect`, for a person who got a model from elsewhere, and for CI.
+
+It goes the way that `serve` goes (discovery, pre-flight, load, warm-up) and stops before the port. `main` is the command,
+`inspect` the function behind it; what it finds is one document of plain values, which `report.py` turns into text.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from runtime import __version__, cpu_budget, logs, report, settings, worker
+from runtime.errors import ArtifactFault, BadSetting
+from runtime.settings import Settings
+
+if TYPE_CHECKING:  # numpy comes with them, and must not before the CPU budget is applied
+    from runtime.artifact import Artifact, Candidate
+    from runtime.backends import Placement
+    from runtime.model import Model
+
+log = logging.getLogger(__name__)
+
+_NOT_LOADED: Final = "it was read, and nothing of it was run (--no-load): only a load shows whether it works"
+
+
+def main(path: Path | None, *, as_json: bool, load: bool) -> int:
+    """Inspect what lies at `path`, or what `serve` would take, and print it; the exit code, as of `serve`."""
+    try:
+        chosen = settings.load(model_path=path)
+    except BadSetting as error:
+        sys.stderr.write(f"{error}\n")
+        return worker.BAD_START
+    logs.configure(chosen.log_format, "warning")
+    for sentence in settings.misspelt():
+        log.warning("%s", sentence)
+    budget = cpu_budget.measure(chosen.cpus)
+    cpu_budget.apply(budget)
+    with _stdout_of_our_own() as stdout:
+        found = inspect(chosen, budget.threads, load=load)
+        stdout.write(report.document(found) if as_json else report.inspection_text(found))
+    return worker.STOPPED if found["would_be_served"] else worker.NO_MODEL
+
+
+@contextmanager
+def _stdout_of_our_own() -> Iterator[TextIO]:
+    """Only what is written to this goes to standard output: what a model prints while it is loaded goes to standard error."""
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w") as stdout:
+        os.dup2(2, 1)
+        yield stdout
+
+
+def inspect(chosen: Settings, threads: int, *, load: bool = True) -> dict[str, Any]:
+    """Everything that can be said of the models at MODEL_PATH. `load` runs the code in pickles, as serving them would."""
+    from runtime import artifact
+    from runtime.backends import Placement
+
+    found: dict[str, Any] = {
+        "path": str(chosen.model_path),
+        "runtime": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "would_be_served": False,
+        "models": [],
+        "problems": [],
+    }
+    try:
+        candidates = artifact.discover(chosen.model_path, chosen.model_name, chosen.model_version)
+    except ArtifactFault as fault:
+        found["problems"].append(str(fault))
+        return found
+    placement = Placement(chosen.device, threads, chosen.version_mismatch, chosen.code_path)
+    found["models"] = [_look_at(candidate, placement, chosen, load=load) for candidate in candidates]
+    found["would_be_served"] = all(model["status"] != "refused" for model in found["models"])
+    return found
+
+
+def _look_at(candidate: "Candidate", placement: "Placement", chosen: Settings, *, load: bool) -> dict[str, Any]:
+    from runtime import artifact
+
+    looked: dict[str, Any] = {
+        "name": candidate.name,
+        "version": candidate.version,
+        "status": "refused",
+        "files": [],
+        "size_bytes": None,
+        "revision": None,
+        "backend": None,
+        "form": None,
+        "preflight": None,
+        "problems": [],
+        "notes": [],
+    }
+    with _warnings_in(looked["notes"]):
+        try:
+            if isinstance(candidate.found, ArtifactFault):
+                raise candidate.found
+            if not load:
+                artifact.check_fits(candidate.found, cpu_budget.memory_limit())
+            _read(candidate.found, placement, looked, admit=not load)
+            if load:
+                from runtime.model import describe
+
+                looked |= describe(_loaded(candidate, placement, chosen))
+            looked["status"] = "served" if load else "not loaded"
+        except ArtifactFault as fault:
+            looked["problems"].append(f"{candidate.name}, version {candidate.version}, would be refused: {fault}")
+    if looked["status"] == "not loaded":
+        looked["notes"].append(_NOT_LOADED)
+    if not looked["revision"] and not isinstance(candidate.found, ArtifactFault):
+        with suppress(ArtifactFault):  # the file is gone, and that was said
+            looked["revision"] = f"sha256:{artifact.digest(candidate.found)}"
+    return looked
+
+
+def _read(artifact: "Artifact", placement: "Placement", looked: dict[str, Any], *, admit: bool) -> None:
+    """What can be said without running anything of it; `admit` raises what the pre-flight has against it."""
+    from runtime import own_code, remedies
+    from runtime.backends import differences
+
+    looked |= {
+        "files": [str(file) for file in (artifact.path, *artifact.beside)],
+        "size_bytes": artifact.size_bytes,
+        "backend": artifact.kind,
+        "form": artifact.form,
+    }
+    if admit:  # a load says it by itself
+        looked["notes"] += differences(artifact)
+    if artifact.form == "onnx":
+        return
+    with own_code.importable(artifact.path.name, artifact.code, placement.code_path):
+        structure = remedies.structure_of(artifact.path, artifact.form)
+        installed = remedies.look(structure)
+    looked["preflight"] = {
+        "scikit_learn": list(structure.sklearn_versions),
+        "modules": list(structure.modules),
+        "missing_modules": sorted({*installed.absent, *installed.lacking}),
+        "from_the_script": list(structure.main_names),
+        "cloudpickle": structure.cloudpickle,
+        "protocol": structure.protocol or None,
+        "compression": structure.compression or None,
+        "whole": structure.whole,
+        "stopped": structure.stopped or None,
+    }
+    if admit:
+        remedies.admit(artifact.path.name, remedies.problems(structure, installed), placement.version_mismatch)
+
+
+def _loaded(candidate: "Candidate", placement: "Placement", chosen: Settings) -> "Model":
+    """Load and warm up as a start does, in a thread that is left behind when it takes too long; raises ArtifactFault."""
+    from runtime.errors import BadArtifact
+    from runtime.model import Model
+
+    artifact: Any = candidate.found
+    outcome: list[Model | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(Model.load(candidate.name, candidate.version, artifact, placement, chosen.max_batch_rows))
+        except BaseException as error:  # noqa: BLE001 - a pickle can raise anything, SystemExit too
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, name="load", daemon=True)
+    thread.start()
+    thread.join(chosen.load_timeout_s)
+    if not outcome:
+        raise BadArtifact(f"it was not loaded and warm within {chosen.load_timeout_s:g} s (LOAD_TIMEOUT_S)")
+    if isinstance(outcome[0], Model):
+        return outcome[0]
+    if isinstance(outcome[0], ArtifactFault):
+        raise outcome[0]
+    reason = " ".join(str(outcome[0]).split())[:300]
+    raise BadArtifact(f"loading {artifact.path.name} failed ({type(outcome[0]).__name__}: {reason})") from outcome[0]
+
+
+@contextmanager
+def _warnings_in(notes: list[str]) -> Iterator[None]:
+    """What the runtime would log as a warning becomes a note of the model, and is not said twice."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            notes.append(record.getMessage())
+
+    ours = logging.getLogger("runtime")
+    handler = Handler(logging.WARNING)
+    ours.addHandler(handler)
+    propagated, ours.propagate = ours.propagate, False
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.propagate = propagated
