@@ -688,7 +688,7 @@ def test_what_is_no_model(model: Any, says: str, served: Any) -> None:
     ids=["estimator", "pipeline", "forest"],
 )
 def test_a_model_that_was_never_fitted(model: Any, served: Any) -> None:
-    with pytest.raises(BadArtifact, match="check that it is fitted") as caught:
+    with pytest.raises(BadArtifact, match="was not fitted, or not all of it") as caught:
         served(model)
     assert "NotFittedError" in str(caught.value)
 

@@ -145,12 +145,12 @@ def a_class(directory: Path) -> Path:
     return put(directory, dumped(LogisticRegression))
 
 
-@wrong("LogisticRegression", "not fitted", "check that it is fitted")
+@wrong("LogisticRegression", "was not fitted", "joblib.dump(model.fit(X, y), 'model.joblib')")
 def never_fitted(directory: Path) -> Path:
     return put(directory, dumped(LogisticRegression()))
 
 
-@wrong("DBSCAN", "neither predict nor transform")
+@wrong("DBSCAN", "neither predict nor transform", "only answer for the rows it was fitted on")
 def without_predict(directory: Path) -> Path:
     return put(directory, dumped(DBSCAN().fit(np.eye(3))))
 

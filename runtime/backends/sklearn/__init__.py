@@ -37,9 +37,14 @@ def load(artifact: Artifact, placement: Placement) -> SklearnBackend:
             "fit one and save that: joblib.dump(model.fit(X, y), 'model.joblib')"
         )
     if not any(hasattr(model, name) for name in ("predict", "transform")):
+        own_rows = any(hasattr(model, name) for name in ("fit_predict", "fit_transform"))
         raise UnsupportedModel(
             f"{artifact.path.name} holds {_what_is(model)}, which has neither predict nor transform; "
-            "save the fitted estimator or pipeline itself: joblib.dump(model, 'model.joblib')"
+            + (
+                "it can only answer for the rows it was fitted on: train one that takes new rows, such as KMeans or PCA"
+                if own_rows
+                else "save the fitted estimator or pipeline itself: joblib.dump(model, 'model.joblib')"
+            )
         )
     for estimator in estimators(model):
         if "n_jobs" in vars(estimator):

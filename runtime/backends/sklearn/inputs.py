@@ -73,6 +73,11 @@ def find(model: Any, first: Any, manifest: Manifest, takes: Try, name: str) -> I
         if not failure:
             return _refined(inputs, takes)
         failures.append(failure)
+    if failures[0].startswith("NotFittedError"):
+        raise BadArtifact(
+            f"{name} ({type(model).__name__}) was not fitted, or not all of it ({failures[0].rstrip('.')}): "
+            "fit it and save that: joblib.dump(model.fit(X, y), 'model.joblib')"
+        )
     what = "a row of the columns in its manifest" if manifest.columns else "a row of plain numbers, or a text"
     raise BadArtifact(
         f"{name} ({type(model).__name__}) fails on the rows that were tried: {failures[0]}; check that it is fitted and "
