@@ -20,6 +20,11 @@ from tests.process import Server
 FEATURES = '''
 """The author's own code, which the model needs where it is served."""
 import numpy as np
+import pandas as pd
+
+
+def days(frame):
+    return (frame - pd.Timestamp("2019-01-01")) / pd.Timedelta(days=1)
 
 
 def total(rows):
@@ -50,20 +55,20 @@ frame = pd.DataFrame({
     "member": [True, False, True, True] * 10,
     "since": pd.to_datetime(["2020-01-01", "2021-06-30", "2019-02-28", "2022-12-31"] * 10),
 })
-days = FunctionTransformer(lambda f: (f - pd.Timestamp("2019-01-01")) / pd.Timedelta(days=1))
+days = FunctionTransformer(features.days)
 columns = make_column_transformer(
     (OneHotEncoder(handle_unknown="ignore"), ["city"]), (StandardScaler(), ["age", "score", "member"]), (days, ["since"]))
 mixed = make_pipeline(columns, LinearRegression()).fit(frame, np.arange(40.0))
 graph = to_onnx(plain, iris[:1].to_numpy().astype(np.float32), options={"zipmap": False})
 
 def save(name, model, example, flavour=mlflow.sklearn, **options):
-    signature = infer_signature(example, model.predict(example)) if flavour is mlflow.sklearn else options.pop("signature")
+    signature = options.pop("signature", None) or infer_signature(example, model.predict(example))
     flavour.save_model(model, f"repository/{name}", signature=signature, **options)
 
 save("default", plain, iris)
 save("pickle", plain, iris, serialization_format="pickle")
 save("own_code", own, iris.to_numpy(), serialization_format="pickle", code_paths=["features.py"])
-save("mixed", mixed, frame, serialization_format="cloudpickle")
+save("mixed", mixed, frame, serialization_format="cloudpickle", code_paths=["features.py"])
 save("probabilities", plain, iris, serialization_format="pickle", pyfunc_predict_fn="predict_proba")
 save("graph", graph, None, mlflow.onnx, signature=infer_signature(iris.to_numpy().astype(np.float32)))
 
