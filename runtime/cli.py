@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
         description="Say what would be served, without serving: kind, signature, versions, digest, problems and what to do "
         "about them. Exit code 0: all of it would be served; 3: something would be refused; 2: bad usage or a bad setting.",
     )
-    inspect.add_argument("path", nargs="?", type=Path, help="as of serve")
+    inspect.add_argument(
+        "path", nargs="?", type=Path, help="a model file or a directory (default: MODEL_PATH, then /app/models)"
+    )
     inspect.add_argument("--json", action="store_true", help="print one JSON document")
     inspect.add_argument(
         "--no-load", action="store_true", help="only read: run nothing of a pickle, which serving (and inspecting) it does"

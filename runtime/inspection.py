@@ -58,12 +58,14 @@ def inspect(chosen: Settings, threads: int, *, load: bool = True) -> dict[str, A
     """Everything that can be said of the models at MODEL_PATH. `load` runs the code in pickles, as serving them would."""
     from runtime import artifact
     from runtime.backends import Placement
+    from runtime.repository import choose_default
 
     found: dict[str, Any] = {
         "path": str(chosen.model_path),
         "runtime": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
         "would_be_served": False,
+        "default": None,
         "models": [],
         "problems": [],
     }
@@ -74,7 +76,12 @@ def inspect(chosen: Settings, threads: int, *, load: bool = True) -> dict[str, A
         return found
     placement = Placement(chosen.device, threads, chosen.version_mismatch, chosen.code_path)
     found["models"] = [_look_at(candidate, placement, chosen, load=load) for candidate in candidates]
-    found["would_be_served"] = all(model["status"] != "refused" for model in found["models"])
+    try:
+        places = [(candidate.name, candidate.version) for candidate in candidates]
+        found["default"] = choose_default(places, chosen.model_name, chosen.model_version)
+    except ArtifactFault as fault:  # MODEL_NAME or MODEL_VERSION ask for what is not there
+        found["problems"].append(str(fault))
+    found["would_be_served"] = not found["problems"] and all(model["status"] != "refused" for model in found["models"])
     return found
 
 

@@ -103,6 +103,8 @@ def inspection_text(found: Mapping[str, Any]) -> str:
     if found["models"]:
         counts = {status: [model["status"] for model in found["models"]].count(status) for status in _OUTCOMES}
         lines.append(", ".join(f"{plural(count, 'model')} {_OUTCOMES[status]}" for status, count in counts.items() if count))
+    if found["default"] and len(found["models"]) > 1:
+        lines += _paragraphs(["paths without a name mean {}, version {}".format(*found["default"])])
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import joblib
+import pytest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -70,20 +71,25 @@ def test_settings_need_no_numerical_library() -> None:
     assert done.stdout.endswith("\n0 False\n"), done.stderr
 
 
-def test_own_code_is_served_from_a_directory_that_stays_as_it_was(serve: Serve, tmp_path: Path, models: Models) -> None:
-    model, code = tmp_path / "models", tmp_path / "code"
-    for place in (model, code):
-        place.mkdir()
-    (code / "churn_steps").mkdir()
+def test_own_code_is_served_from_directories_that_stay_as_they_were(serve: Serve, tmp_path: Path, models: Models) -> None:
+    code = tmp_path / "code"
+    (code / "churn_steps").mkdir(parents=True)
     (code / "churn_steps" / "__init__.py").write_text("ADDED = 1.0\n")
-    (model / "features.py").write_text("def f(rows):\n    from churn_steps import ADDED\n    return rows + ADDED\n")
-    # The function is not called here: churn_steps is only found by way of CODE_PATH.
-    with author(model, "features") as features:
-        added = FunctionTransformer(features.f)
-        joblib.dump(make_pipeline(added.fit([FLOWER]), models.estimator("iris")), model / "model.joblib")
+    for name, times in (("one", 1), ("three", 3)):
+        model = tmp_path / "models" / name
+        model.mkdir(parents=True)
+        # The function is not called in training: churn_steps is only found by way of CODE_PATH.
+        text = f"def f(rows):\n    from churn_steps import ADDED\n    return rows + {times} * ADDED\n"
+        (model / "features.py").write_text(text)
+        with author(model, "features") as features:
+            added = FunctionTransformer(features.f).fit([FLOWER])
+            joblib.dump(make_pipeline(added, models.estimator("iris")), model / "model.joblib")
     before = sorted(tmp_path.rglob("*"))
-    server = serve(model, CODE_PATH=code, CODE_PAHT="x")
-    expected = models.estimator("iris").predict([[value + 1.0 for value in FLOWER]])[0]
-    assert server.answer({"features": FLOWER})["prediction"] == expected
+    server = serve(tmp_path / "models", CODE_PATH=code, CODE_PAHT="x")
+    for name, times in (("one", 1), ("three", 3)):
+        (expected,) = models.estimator("iris").predict_proba([[value + times for value in FLOWER]])
+        answer = server.post(f"/models/{name}/predict", {"features": FLOWER}).json()
+        assert answer["probability"] == pytest.approx(expected, rel=1e-9)
     assert sorted(tmp_path.rglob("*")) == before
     server.wait_line(lambda line: "CODE_PAHT is no setting and has no effect; was CODE_PATH meant?" in line)
+    server.wait_line(lambda line: "both bring a module features" in line)

@@ -304,6 +304,29 @@ def test_a_good_model_is_described(models: Models) -> None:
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
+def test_a_model_repository_is_told_whole(tmp_path: Path) -> None:
+    for place in ("churn/1", "churn/2", "fraud"):
+        copy_model(put(tmp_path, dumped(fitted())) / "model.joblib", tmp_path / "all" / place / "model.joblib")
+    put(tmp_path / "all" / "fraud", b"")
+    found = look(tmp_path / "all")
+    assert [(model["name"], model["version"], model["status"]) for model in found["models"]] == [
+        ("churn", "1", "served"),
+        ("churn", "2", "served"),
+        ("fraud", "1", "refused"),
+    ]
+    assert not found["would_be_served"]
+    assert found["default"] is None
+    assert "\n2 models would be served, 1 model would be refused\n" in inspection_text(found)
+    (tmp_path / "all" / "fraud" / "model.joblib").unlink()
+    put(tmp_path / "all" / "fraud", dumped(fitted()))
+    found = look(tmp_path / "all", model_name="churn", load=False)
+    assert found["would_be_served"]
+    assert inspection_text(found).endswith("paths without a name mean churn, version 2\n")
+    found = look(tmp_path / "all", model_name="chrun", load=False)
+    assert not found["would_be_served"]
+    assert "MODEL_NAME is 'chrun', but there is no model of that name" in inspection_text(found)
+
+
 def test_columns_are_told_with_what_they_take(tmp_path: Path) -> None:
     rows = pd.DataFrame({"city": ["Rome", "Oslo", "Rome", None], "age": [1, 2, 3, 4]})
     steps = [("texts", OneHotEncoder(), ["city"]), ("numbers", StandardScaler(), ["age"])]
@@ -375,5 +398,5 @@ def test_labels_cannot_command_a_terminal() -> None:
         "form": "pickle", "backend": "sklearn", "preflight": None, "problems": [], "notes": ["n\n\x07"],
         "classes": ["\x1b]0;x\x07"],
     }  # fmt: skip
-    text = inspection_text({"models": [model], "problems": []})
+    text = inspection_text({"models": [model], "problems": [], "default": None})
     assert text.isprintable() or all(c.isprintable() or c == "\n" for c in text)
