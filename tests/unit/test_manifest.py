@@ -1,4 +1,7 @@
-"""`model.json`: what it may say, and the sentence for what it must not."""
+"""`model.json`: what it may say, and the sentence for what it must not.
+
+`python -m tests.unit.test_manifest` writes the schema in the docs anew.
+"""
 
 import json
 from pathlib import Path
@@ -8,6 +11,17 @@ import pytest
 from runtime import manifest
 from runtime.errors import BadArtifact
 from runtime.manifest import Manifest
+
+SCHEMA = Path(manifest.__file__).parent / "docs" / "model.schema.json"
+
+
+def schema() -> str:
+    made = Manifest.model_json_schema(by_alias=True)
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2) + "\n"
+
+
+def test_the_schema_in_the_docs_is_what_is_read() -> None:
+    assert SCHEMA.read_text() == schema()
 
 
 def test_a_whole_one(tmp_path: Path) -> None:
@@ -54,3 +68,7 @@ def test_what_is_wrong_is_said(text: str, sentence: str) -> None:
     with pytest.raises(BadArtifact) as caught:
         manifest.parse(text.encode(), "model.json")
     assert sentence in str(caught.value)
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(schema())
