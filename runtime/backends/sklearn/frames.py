@@ -18,7 +18,8 @@ def for_model(table: Array, columns: Sequence[Column], missing: Sequence[Any], *
         return _data_frame(table, names) if framed else table
     values = [_values(table[:, at], *each) for at, each in enumerate(zip(columns, missing, strict=True))]
     if framed:
-        return _data_frame(dict(zip(names, map(_series, values, columns), strict=True)), None)
+        series = [_series(each, column, gap) for each, column, gap in zip(values, columns, missing, strict=True)]
+        return _data_frame(dict(zip(names, series, strict=True)), None)
     made = np.empty(table.shape, dtype=object)
     for at, each in enumerate(values):
         made[:, at] = each
@@ -26,27 +27,31 @@ def for_model(table: Array, columns: Sequence[Column], missing: Sequence[Any], *
 
 
 def _values(given: Array, column: Column, missing: Any) -> Array:
-    """One column's values in its own datatype; as pandas does, integers with a missing value become floats."""
-    gaps = np.array([value is None for value in given], dtype=bool)
+    """One column's values in a datatype that depends on the column only, never on what else is in the batch.
+
+    As pandas does, integers of which some may be missing become floats.
+    """
     if column.datetime:
         return np.array(given.tolist(), dtype="datetime64[us]")
     kind = column.dtype.kind
-    if column.unused or kind == "f" or (kind in "iu" and gaps.any()):
-        return given.astype(column.dtype if kind == "f" and not column.unused else np.float64)
-    if kind == "O" or gaps.any():
+    gaps = column.nullable or not column.required
+    if column.unused or (kind in "iu" and gaps):
+        return given.astype(np.float64)
+    if kind == "O" or (kind == "b" and gaps):
         filled = given.copy()
-        filled[gaps] = missing
+        filled[[value is None for value in given]] = missing
         return filled
     return given.astype(column.dtype)
 
 
-def _series(values: Array, column: Column) -> Any:
+def _series(values: Array, column: Column, missing: Any) -> Any:
     import pandas as pd
 
-    texts = "str" if int(pd.__version__.partition(".")[0]) >= 3 else object
-    if column.datatype == "BYTES" and not column.datetime and not any(value is None for value in values):
-        return pd.Series(values, dtype=texts)
-    return pd.Series(values)
+    if column.datatype != "BYTES" or column.datetime:
+        return pd.Series(values, copy=False)
+    # What pandas makes of texts since version 3; it has no place for None, which some models were shown for a missing value.
+    texts = "str" if missing is not None and int(pd.__version__.partition(".")[0]) >= 3 else object
+    return pd.Series(values, dtype=texts)
 
 
 def _data_frame(table: Any, names: list[str] | None) -> Any:
