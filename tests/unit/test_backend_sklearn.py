@@ -523,7 +523,7 @@ def _jobs(model: Any) -> list[int | None]:
 
 def nested_jobs() -> Any:
     """A model that asks for parallelism at every level, in its fitted parts, too; it was trained without."""
-    vote = VotingClassifier([("near", KNeighborsClassifier()), ("forest", RandomForestClassifier(3))], voting="soft")
+    vote = VotingClassifier([("trees", ExtraTreesClassifier(3)), ("forest", RandomForestClassifier(3))], voting="soft")
     union = FeatureUnion([("columns", ColumnTransformer([("a", PCA(2), [0, 1, 2])])), ("pca", PCA(1))])
     model = Pipeline([("union", union), ("bag", BaggingClassifier(vote, n_estimators=2))]).fit(IRIS, TARGETS)
     model["union"].n_jobs = 2
