@@ -89,8 +89,8 @@ def _datetime(value: str | None, row: int, place: Place, at: int) -> datetime | 
         return None
     try:
         made = datetime.fromisoformat(value)
-    except ValueError:
+        return made if made.tzinfo is None else made.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):  # a zone may lead out of the years 1 to 9999
         raise InputMismatch(
             f"{place(row, at)} is a string that is no time, expected ISO 8601, such as 2026-01-31 or 2026-01-31T12:00:00Z"
         ) from None
-    return made if made.tzinfo is None else made.astimezone(UTC).replace(tzinfo=None)

@@ -1,8 +1,8 @@
 """The JSON body of our own dialect.
 
 One of `features` (one row), `instances` (rows), `inputs` (named tensors), `dataframe_split` or `dataframe_records` (as pandas'
-`to_dict` and MLflow write them), and beside it `outputs` (which to compute). The
-forms and their answers are in the README; the one-row exchange is what the classic Flask tutorial service speaks.
+`to_dict` and MLflow write them), and beside it `outputs` (which to compute). The forms and their answers are in the README; the
+one-row exchange is what the classic Flask tutorial service speaks.
 """
 
 import gc
@@ -25,7 +25,11 @@ MAX_CONTAINERS: Final = 200_000
 _LARGE_BYTES: Final = MAX_CONTAINERS
 _FEW_KEYS: Final = 8
 
-_HINT: Final = 'expected an object with one of "features" (one row), "instances" (rows) or "inputs" (tensors by name)'
+_HINT: Final = (
+    'expected an object with one of "features" (one row), "instances" (rows), "inputs" (tensors by name), '
+    '"dataframe_split" or "dataframe_records"'
+)
+_SPLIT: Final = ("columns", "data", "index")
 
 
 def decode(body: bytes | bytearray, signature: Signature) -> Call:
@@ -89,14 +93,15 @@ def _decode(document: Any, body: bytes | bytearray, signature: Signature) -> Cal
 
 
 def _split(values: Any, where: str, signature: Signature) -> rows.Tensors:
-    if type(values) is not dict or type(values.get("columns")) is not list or "data" not in values:
-        came = f"an object with {', '.join(map(quoted, values)) or 'no keys'}" if type(values) is dict else kind_of(values)
-        raise InputMismatch(f'"{where}" is {came}, expected an object with "columns" and "data", both arrays')
+    if type(values) is not dict:
+        raise InputMismatch(f'"{where}" is {kind_of(values)}, expected an object with "columns" and "data", both arrays')
     for key in values:
-        if key not in ("columns", "data", "index"):
-            raise InputMismatch(
-                f'"{where}" has the unknown key {quoted(key)}: {did_you_mean(key, ("columns", "data", "index"))}'
-            )
+        if key not in _SPLIT:
+            raise InputMismatch(f'"{where}" has the unknown key {quoted(key)}: {did_you_mean(key, _SPLIT)}')
+    for key in ("columns", "data"):
+        if type(values.get(key)) is not list:
+            came = f"{key!r} is {kind_of(values[key])}" if key in values else f"{key!r} is missing"
+            raise InputMismatch(f'"{where}" needs "columns" and "data", both arrays: {came}')
     return rows.of_frame(values["columns"], values["data"], f"{where}.data", signature)
 
 

@@ -6,13 +6,17 @@ names the values in messages. All raise InputMismatch.
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from runtime import tables
 from runtime.errors import InputMismatch, did_you_mean, kind_of, plural, quoted
 from runtime.tensors import Signature, Tensor, TensorSpec, from_nested
 
 Tensors = Mapping[str, Tensor]
+
+# Columns that may be left out are filled in, so that a short body can become a large table: 200,000 rows of `{}` for a model
+# of 1,000 columns would take 3.2 GB.
+MAX_FILLED_VALUES: Final = 4_000_000
 
 
 def of_row(values: Any, where: str, signature: Signature) -> Tensors:
@@ -69,6 +73,7 @@ def of_objects(rows: Sequence[Any], where: str, signature: Signature, *, row: bo
     if complete:
         table = [[item[name] for name in names] for item in rows]
     else:
+        _check_size(len(rows), signature)
         table = [[item.get(name) for name in names] for item in rows]
     if signature.mixed:
         return _typed(table, signature, lambda i: where if row else f"{where}[{i}]")
@@ -87,8 +92,13 @@ def of_columns(values: Mapping[str, Any], where: str, signature: Signature) -> T
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
         raise InputMismatch(f"all columns need the same number of values, but there are: {listed}")
-    missing = itertools.repeat(None, next(iter(lengths.values()), 0))
-    table = [list(row) for row in zip(*(values.get(name, missing) for name in signature.column_names), strict=False)]
+    count = next(iter(lengths.values()), 0)
+    if count == 0:
+        raise InputMismatch(f'"{where}" holds zero rows; send at least one value a column')
+    if len(values) < len(signature.columns):
+        _check_size(count, signature)
+    missing = [None] * count
+    table = [list(row) for row in zip(*(values.get(name, missing) for name in signature.column_names), strict=True)]
     spec = signature.inputs[0]
     if signature.mixed:
         return _typed(table, signature, lambda i: f"{where}[{i}]")
@@ -103,20 +113,43 @@ def of_frame(columns: Sequence[Any], data: Any, where: str, signature: Signature
         raise InputMismatch(f"{where} holds zero rows; send at least one")
     for i, row in enumerate(data):
         if type(row) is not list or len(row) != len(columns):
-            came = plural(len(row), "value") if type(row) is list else kind_of(row)
-            raise InputMismatch(f"{where}[{i}] is {came}, expected an array of {len(columns)}, one value a column")
-    several = len(signature.inputs) > 1
-    if not signature.columns and not several:
-        spec = signature.inputs[0]
-        bare = len(spec.shape) == 1 and len(columns) == 1  # a row is one value: a text, say
+            came = f"has {plural(len(row), 'value')}" if type(row) is list else f"is {kind_of(row)}"
+            raise InputMismatch(f"{where}[{i}] {came}, expected an array of {len(columns)}, one value a column")
+    if not signature.columns and len(signature.inputs) == 1:
+        bare = len(signature.inputs[0].shape) == 1 and len(columns) == 1  # a row is one value: a text, say
         return of_rows([row[0] for row in data] if bare else data, where, signature)
-    doubled = next((name for i, name in enumerate(columns) if name in columns[:i]), None)
-    if doubled is not None:
-        raise InputMismatch(f"the column {quoted(str(doubled))} stands twice")
-    names = [name if type(name) is str else str(name) for name in columns]
+    names = _names(columns)
     if tuple(names) == signature.column_names:
         return of_rows(data, where, signature)
-    return of_objects([dict(zip(names, row, strict=True)) for row in data], where, signature)
+    check_columns(names, signature, "the table")
+    if not signature.columns:
+        return of_objects([dict(zip(names, row, strict=True)) for row in data], where, signature)
+    _check_size(len(data), signature)
+    order = [names.get(name, -1) for name in signature.column_names]
+    return of_rows([[row[at] if at >= 0 else None for at in order] for row in data], where, signature)
+
+
+def _names(columns: Sequence[Any]) -> dict[str, int]:
+    """The positions of a table's columns by their names, which data frames without names count."""
+    names: dict[str, int] = {}
+    for at, given in enumerate(columns):
+        if type(given) not in (str, int):
+            raise InputMismatch(f"the name of column {at} is {kind_of(given)}, expected a string")
+        name = str(given)
+        if name in names:
+            raise InputMismatch(f"the column {quoted(name)} stands twice")
+        names[name] = at
+    return names
+
+
+def _check_size(count: int, signature: Signature) -> None:
+    """Raise InputMismatch for a table that what came is only a small part of."""
+    width = len(signature.columns)
+    if count * width > MAX_FILLED_VALUES:
+        raise InputMismatch(
+            f"{plural(count, 'row')} of {width} columns, some of them left out, are more than {MAX_FILLED_VALUES:,} values; "
+            "send fewer rows in one request"
+        )
 
 
 def by_name(values: Any, where: str, signature: Signature) -> Tensors:
