@@ -11,6 +11,8 @@ from runtime.protocol import Protocol
 # is closed with unread data is reset, and the answer is lost with it.
 LINGER_S: Final = 2.0
 
+_JSON: Final = b"application/json"  # what nearly all requests have is not looked at any closer
+
 
 class BodyLimits:
     """Bytes of one body and of all bodies under way together; one for a process, on the event loop."""
@@ -41,7 +43,10 @@ class Upload:
     ) -> None:
         """`binary` are the content types that are not parsed as text, so that the larger limit holds for them."""
         self._limits = limits
-        self._largest = limits.largest if headers.get(b"content-type") in binary else limits.largest_text
+        kind = headers.get(b"content-type", _JSON)
+        # Read as the dialect reads it: without parameters, in any case. What is no exact match has the smaller limit.
+        is_binary = kind != _JSON and kind.partition(b";")[0].strip().lower() in binary
+        self._largest = limits.largest if is_binary else limits.largest_text
         self._receive = receive
         self._connection = connection
         # The HTTP parser has refused a length that is no number, and one that stands beside Transfer-Encoding.

@@ -47,8 +47,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`decode` raises BadRequest, UnsupportedType, NotAcceptable or InputMismatch, `encode` NotRepresentable. Paths hold
-    `{name}` and `{version}`.
+    """`decode` raises BadRequest, UnsupportedType, NotAcceptable or InputMismatch, `encode` NotAcceptable or NotRepresentable.
+    Paths hold `{name}` and `{version}`.
 
     `encode` gives Content-Type and body; `problem` gives status, Content-Type and body for a failure and the request's id;
     `openapi` the document's operation. `binary` are the types of bodies that cost no parsing, for which MAX_BODY_BYTES holds.

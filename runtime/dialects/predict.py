@@ -1,7 +1,7 @@
 """Our own dialect: `/predict` and `/models/{name}/predict`. JSON, CSV or .npy in; the same out, by `Accept`.
 
-The Content-Type says what a body is, and its module makes the tensors: `json_body.py`, `csv_text.py`, `npy.py`. Those without a
-place for `outputs` take it from the query: `/predict?outputs=predict_proba`.
+The Content-Type says what a body is, and its module makes the tensors: `json_body.py`, `csv_text.py`, `npy.py`. The query may
+name outputs, for bodies without a place for them: `/predict?outputs=predict_proba`.
 """
 
 from collections.abc import Mapping
@@ -12,47 +12,74 @@ import orjson
 
 from runtime.dialects import NAMED, ROW, ROWS, Call, Dialect, Request, csv_text, json_body, media, npy, predict_schema, problem
 from runtime.entry import Answer
-from runtime.errors import NotRepresentable
+from runtime.errors import BadRequest, InputMismatch, NotAcceptable, NotRepresentable
 from runtime.tensors import Signature
 
 _TYPES: Final = (media.JSON, media.CSV, media.NPY)
 _PLAIN_JSON: Final = b"application/json"
+_QUERY_FIELDS: Final = 32
 # What clients send that do not care.
 _ANY: Final = frozenset({None, b"*/*", b"application/json"})
 
 
 def decode(request: Request, signature: Signature) -> Call:
     """From the request to checked tensors; raises BadRequest, UnsupportedType, NotAcceptable or InputMismatch."""
-    given = request.headers.get(b"content-type")
+    headers = request.headers
+    given = headers.get(b"content-type")
     if given == _PLAIN_JSON:
         call = json_body.decode(request.body, signature)
     else:
         kind, parameters = media.content_type(given, _TYPES)
         call = json_body.decode(request.body, signature) if kind == media.JSON else _table(kind, parameters, request, signature)
-    accept = request.headers.get(b"accept")
+    if request.query:
+        _choose_by_query(call, request.query, signature)
+    accept = headers.get(b"accept")
     if accept not in _ANY:
-        call.media, parameters = media.accepted(accept, _TYPES)
+        call.media, parameters = media.accepted(accept, _offered(call, signature))
         call.header = parameters.get("header") != "absent"
-        if call.media == media.NPY:
-            call.outputs = call.outputs[:1]  # one array is what it holds
+        if call.media == media.NPY and len(call.outputs) > 1:
+            _choose_one(call, signature)
     return call
 
 
 def _table(kind: str, parameters: Mapping[str, str], request: Request, signature: Signature) -> Call:
-    asked: list[str] | None = None
-    if request.query:
-        named = parse_qs(request.query.decode("latin-1"), max_num_fields=32).get("outputs")
-        asked = ",".join(named).split(",") if named else None
-    outputs = signature.choose_outputs(asked)
     if kind == media.NPY:
         tensors = npy.decode(request.body, signature)
     else:
         tensors = csv_text.decode(request.body, parameters.get("header", ""), signature)
-    return Call(tensors, signature.check(tensors), outputs, ROWS if signature.batched else NAMED)  # type: ignore[arg-type]
+    rows = signature.check(tensors)  # type: ignore[arg-type]
+    return Call(tensors, rows, signature.default_outputs, ROWS if signature.batched else NAMED)
+
+
+def _choose_by_query(call: Call, query: bytes, signature: Signature) -> None:
+    try:
+        named = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_QUERY_FIELDS).get("outputs")
+    except ValueError:
+        raise BadRequest(f"the query has more than {_QUERY_FIELDS} fields") from None
+    if named is None:
+        return
+    outputs = signature.choose_outputs(",".join(named).split(","))
+    # The very tuple of the signature is what a body without "outputs" got.
+    if call.outputs is not signature.default_outputs and call.outputs != outputs:
+        raise InputMismatch("the query and the body ask for different outputs; name them in one of the two")
+    call.outputs = outputs
+
+
+def _offered(call: Call, signature: Signature) -> tuple[str, ...]:
+    """The forms that the answer to this call has."""
+    return _TYPES if csv_text.gives(call.outputs, signature) else (media.JSON, media.NPY)
+
+
+def _choose_one(call: Call, signature: Signature) -> None:
+    """One array is what a .npy file holds: of the usual outputs the first, and what was asked for must be one."""
+    if call.outputs is not signature.default_outputs:
+        asked = len(call.outputs)
+        raise NotAcceptable(f"{asked} outputs are asked for, but an answer in {media.NPY} holds one; name one, or ask for JSON")
+    call.outputs = call.outputs[:1]
 
 
 def encode(call: Call, answer: Answer, signature: Signature) -> tuple[bytes, bytes]:
-    """Content-Type and bytes of the answer, in the form in which the request came; raises NotRepresentable."""
+    """Content-Type and bytes of the answer, in the form in which the request came; raises NotAcceptable, NotRepresentable."""
     if call.media != media.JSON:
         return _encode_table(call, answer, signature)
     document: dict[str, Any]
@@ -71,8 +98,6 @@ def encode(call: Call, answer: Answer, signature: Signature) -> tuple[bytes, byt
 def _encode_table(call: Call, answer: Answer, signature: Signature) -> tuple[bytes, bytes]:
     if call.media == media.NPY:
         return media.NPY.encode(), npy.encode(call.outputs[0], answer, batched=signature.batched)
-    if not signature.batched:
-        raise NotRepresentable("the answer of a model without rows has no form in CSV; ask for JSON")
     columns = [(name, _word(name, signature)) for name in call.outputs]
     content_type = f"text/csv; charset=utf-8; header={'present' if call.header else 'absent'}"
     return content_type.encode(), csv_text.encode(columns, answer, header=call.header)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from runtime.dialects import csv_text, npy
 from runtime.tensors import Column, Signature, TensorSpec
 
 
@@ -19,18 +20,18 @@ def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any
     binary = {"schema": {"type": "string", "format": "binary"}}
     content: dict[str, Any] = {"application/json": {"schema": {"anyOf": forms}, "examples": examples}}
     answers: dict[str, Any] = {"application/json": {"schema": _schema_of_answer()}, "application/x-npy": binary}
-    if len(signature.inputs) == 1 and not signature.mixed:
+    if npy.takes(signature) and not signature.mixed:
         content["application/x-npy"] = binary
-    if signature.batched:
+    if csv_text.takes(signature):
+        content["text/csv"] = {"schema": {"type": "string"}}
+    if csv_text.gives(signature.default_outputs, signature):
         answers["text/csv"] = {"schema": {"type": "string"}}
-        if all(len(spec.shape) <= 2 for spec in signature.inputs):
-            content["text/csv"] = {"schema": {"type": "string"}}
     parameters = [
         {
             "name": "outputs",
             "in": "query",
             "required": False,
-            "description": "outputs to compute, for a body that has no place for them (CSV, .npy); separated by commas",
+            "description": "outputs to compute in place of the default ones, separated by commas",
             "schema": {"type": "string"},
         }
     ]

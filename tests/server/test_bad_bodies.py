@@ -2,11 +2,14 @@
 
 import contextlib
 import gzip
+import io
 import json
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.conftest import Serve
@@ -251,6 +254,60 @@ def test_an_encoded_body_is_415(server: Server, encoding: str) -> None:
 
 def test_the_encoding_identity_is_no_encoding(server: Server) -> None:
     assert send(server, json.dumps(GOOD).encode(), **{"Content-Encoding": "identity"}).status_code == 200
+
+
+# --- other formats than JSON: tests/unit/test_csv_text.py and test_npy.py hold the cases of each ----------------------
+
+
+def npy(array: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
+def test_csv_and_npy_are_answered_as_json_is(server: Server) -> None:
+    rows = dataset("iris")[0][::15]
+    expected = server.predict({"instances": rows.tolist()}).json()
+    text = "".join(",".join(map(repr, row)) + "\r\n" for row in rows.tolist())
+    assert send(server, text.encode(), Content_Type="text/csv; charset=utf-8").json() == expected
+    assert send(server, npy(rows), Content_Type="application/x-npy").json() == expected
+    answer = send(server, npy(rows), Content_Type="application/x-npy", Accept="application/x-npy")
+    assert np.load(io.BytesIO(answer.content), allow_pickle=False).tolist() == expected["predictions"]
+
+
+@pytest.mark.parametrize("content_type", ["application/x-npy", "Application/X-NPY; a=application/json"])
+def test_a_binary_body_may_be_larger_than_text(server: Server, content_type: str) -> None:
+    rows = npy(np.zeros((40_000, 4)))
+    assert len(rows) > MAX_JSON_BYTES
+    assert "MAX_QUEUE_ROWS" in assert_problem(send(server, rows, Content_Type=content_type), 413)["detail"]
+    assert "MAX_JSON_BYTES" in assert_problem(send(server, rows, Content_Type="text/csv"), 413)["detail"]
+
+
+def test_objects_in_a_npy_body_are_never_unpickled(server: Server, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    body = npy(np.array([[_Touch(marker)] * 4], object), allow_pickle=True)
+    detail = assert_problem(send(server, body, Content_Type="application/x-npy"), 422)["detail"]
+    assert "never objects" in detail
+    assert not marker.exists()
+
+
+def test_a_text_of_very_many_cells_is_refused_unread(server: Server) -> None:
+    for body in (b"1,2,3,4\n" * 130_000, b"," * 1_000_000, b"\r" * 1_000_000):
+        assert "commas and line ends" in assert_problem(send(server, body, Content_Type="text/csv"), 400)["detail"]
+
+
+def test_an_answer_that_nobody_takes_is_406(server: Server) -> None:
+    assert "takes none of" in assert_problem(send(server, json.dumps(GOOD).encode(), Accept="text/html"), 406)["detail"]
+
+
+class _Touch:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.marker,)
 
 
 def test_a_pickle_in_the_body_is_not_read(server: Server) -> None:

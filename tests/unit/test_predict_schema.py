@@ -12,7 +12,24 @@ from runtime.dialects.json_body import decode
 from runtime.dialects.predict_schema import operation
 from runtime.errors import InputMismatch
 from runtime.tensors import Signature, TensorSpec
-from tests.unit.test_predict_dialect import ALL, BOOL, FOURS, MATRIX, MIXED, NAMED, NULLABLE, SCALAR, TABLE, TEXT, signature
+from tests.unit.test_predict_dialect import (
+    ALL,
+    BOOL,
+    FOURS,
+    FRAME,
+    IMAGE,
+    MATRIX,
+    MIXED,
+    NAMED,
+    NULLABLE,
+    OBJECTS,
+    PAIR,
+    PERSON,
+    SCALAR,
+    TABLE,
+    TEXT,
+    signature,
+)
 
 UNSIGNED = signature(TensorSpec("input", "UINT8", (-1, 2)))
 SIGNATURES = {**ALL, "UNSIGNED": UNSIGNED}
@@ -30,7 +47,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 }
 _WORDS = {
     "type", "anyOf", "items", "minItems", "maxItems", "minimum", "properties", "required", "additionalProperties", "enum",
-    "description",
+    "description", "prefixItems", "format",
 }  # fmt: skip
 
 
@@ -50,7 +67,13 @@ def allows(schema: Schema, value: Any) -> bool:
             return False
     if isinstance(value, list):
         long_enough = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
-        return long_enough and all(allows(schema.get("items", {}), item) for item in value)
+        first = schema.get("prefixItems", [])
+        rest = schema.get("items", {})
+        return (
+            long_enough
+            and all(allows(one, item) for one, item in zip(first, value, strict=False))
+            and all(rest is not False and allows(rest, item) for item in value[len(first) :])
+        )
     if isinstance(value, dict):
         known = schema.get("properties", {})
         return (
@@ -67,16 +90,22 @@ def made(schema: Schema, chance: random.Random, rows: int) -> Any:
         return made(chance.choice(schema["anyOf"]), chance, rows)
     if "enum" in schema:
         return chance.choice(schema["enum"])
+    if "type" not in schema:
+        return chance.choice([None, 5, "any", [1], {"a": 1}])
     kind = schema["type"] if isinstance(schema["type"], str) else chance.choice(schema["type"])
+    if kind == "object" and "properties" not in schema:
+        return {key: made(schema["additionalProperties"], chance, rows) for key in ("a", "b")[: chance.randrange(3)]}
     if kind == "object":
         required = schema["required"]
         keys = [key for key in schema["properties"] if key in required or chance.random() < 0.3]
         return {key: made(schema["properties"][key], chance, rows) for key in keys}
     if kind == "array":
+        if "prefixItems" in schema:
+            return [made(one, chance, rows) for one in schema["prefixItems"]]
         count = schema.get("maxItems", rows)
         return [made(schema["items"], chance, rows) for _ in range(count)]
     values = {
-        "string": "a",
+        "string": "2026-01-31T12:00:00Z" if schema.get("format") == "date-time" else "a",
         "number": chance.choice([1, 0.5, -3]),
         "integer": chance.randrange(100),
         "boolean": True,
@@ -87,7 +116,9 @@ def made(schema: Schema, chance: random.Random, rows: int) -> Any:
 
 def example(of: Signature) -> dict[str, Any]:
     """What a backend gives as an example of one row."""
-    tensors = {}
+    tensors: dict[str, Any] = {}
+    if of in (FRAME, OBJECTS):
+        return {"input": [[*PERSON.values(), None] if of is FRAME else {"a": 1.0}]}
     for spec in of.inputs:
         sizes = [1 if size < 0 else size for size in spec.shape]
         if of.batched:
@@ -146,6 +177,21 @@ def test_what_the_schema_allows_is_taken(name: str) -> None:
         (MATRIX, {"features": [1, 2]}),
         (MATRIX, {"inputs": {"x": [[1, 2], [3, 4]]}}),
         (UNSIGNED, {"features": [1, -1]}),
+        (NAMED, {"dataframe_split": {"columns": ["age", "income"], "data": [[1, 2]]}}),
+        (NAMED, {"dataframe_split": {"columns": ["age", "income", "score"], "data": [[1, 2]]}}),
+        (NAMED, {"dataframe_split": {"columns": ["age", "income", "score"], "data": []}}),
+        (NAMED, {"dataframe_split": {"columns": ["age", "income", "score"], "data": [[1, 2, 3]], "more": 1}}),
+        (NAMED, {"dataframe_records": [{"age": 1, "income": 2}]}),
+        (NAMED, {"dataframe_records": [[1, 2, 3]]}),
+        (FRAME, {"features": PERSON | {"age": "41"}}),
+        (FRAME, {"features": PERSON | {"rooms": 4}}),
+        (FRAME, {"features": PERSON | {"more": 4}}),
+        (FRAME, {"features": {"age": 41}}),
+        (FRAME, {"features": [41, "Oslo"]}),
+        (FRAME, {"features": [*PERSON.values(), None, 1]}),
+        (FRAME, {"inputs": {"age": [41]}}),
+        (OBJECTS, {"features": "a"}),
+        (OBJECTS, {"instances": [{"a": 1}, 5]}),
     ],
 )
 def test_what_is_refused_is_not_allowed(of: Signature, document: object) -> None:
@@ -177,3 +223,30 @@ def test_the_example_of_an_image_is_not_written_out() -> None:
     image = signature(TensorSpec("image", "FP32", (-1, 3, 224, 224)))
     assert content(image)["examples"] == {}
     assert len(orjson.dumps(operation(image, example(image)))) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("of", "taken", "given"),
+    [
+        (TABLE, {"json", "csv", "npy"}, {"json", "csv", "npy"}),
+        (NAMED, {"json", "csv", "npy"}, {"json", "csv", "npy"}),
+        (TEXT, {"json", "csv", "npy"}, {"json", "csv", "npy"}),
+        (FRAME, {"json", "csv"}, {"json", "csv", "npy"}),
+        (MIXED, {"json", "csv"}, {"json", "csv", "npy"}),
+        (PAIR, {"json"}, {"json", "csv", "npy"}),
+        (OBJECTS, {"json"}, {"json", "csv", "npy"}),
+        (IMAGE, {"json", "npy"}, {"json", "csv", "npy"}),
+        (MATRIX, {"json", "npy"}, {"json", "npy"}),
+    ],
+)
+def test_which_content_types_are_shown(of: Signature, taken: set[str], given: set[str]) -> None:
+    shown = operation(of, example(of))
+    names = {"json": "application/json", "csv": "text/csv", "npy": "application/x-npy"}
+    assert set(shown["requestBody"]["content"]) == {names[one] for one in taken}
+    assert set(shown["responses"]["200"]["content"]) == {names[one] for one in given}
+    assert [one["name"] for one in shown["parameters"]] == ["outputs"]
+
+
+def test_data_frames_are_shown_for_tables_with_names() -> None:
+    shown = {name: "dataframe_split" in orjson.dumps(content(of)).decode() for name, of in SIGNATURES.items()}
+    assert {name for name, is_shown in shown.items() if is_shown} == {"NAMED", "FRAME"}

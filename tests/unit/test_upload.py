@@ -89,6 +89,39 @@ def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
     on_loop(work)
 
 
+NPY = frozenset({b"application/x-npy"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "largest"),
+    [
+        (b"application/x-npy", 1000),
+        (b"Application/X-NPY", 1000),
+        (b"application/x-npy; version=1", 1000),
+        (b" application/x-npy ;", 1000),
+        (b"application/json", 100),
+        (b"application/json; a=application/x-npy", 100),
+        (b"application/x-npy, application/json", 100),
+        (b"application/json;application/x-npy", 100),
+        (b"application/x-npyx", 100),
+        (b"text/csv", 100),
+        (b"", 100),
+        (None, 100),
+    ],
+)
+def test_the_larger_limit_is_for_bodies_that_cost_no_parsing(kind: bytes | None, largest: int) -> None:
+    async def work() -> None:
+        headers = {} if kind is None else {b"content-type": kind}
+        fits = Upload(limits(), Sender(pieces(b"x" * largest)), headers, None, NPY)
+        assert len(await fits.read()) == largest
+        over = Upload(limits(), Sender(pieces(b"x" * (largest + 1))), headers, None, NPY)
+        assert ("MAX_BODY_BYTES" if largest == 1000 else "MAX_JSON_BYTES") in await refused(over, BodyTooLarge)
+        nothing = Upload(limits(), Sender(pieces(b"x" * 101)), headers, None)
+        assert "MAX_JSON_BYTES" in await refused(nothing, BodyTooLarge)
+
+    on_loop(work)
+
+
 @pytest.mark.parametrize("length", [2**63, 10**30])
 def test_an_absurd_length(length: int) -> None:
     async def work() -> None:
