@@ -15,7 +15,7 @@ from typing import Final
 
 from runtime import boundary, manifest, sidecars
 from runtime.boundary import Stamp
-from runtime.content import ENDINGS, PROMISED, Content, Form, Kind, recognise
+from runtime.content import ENDINGS, Content, Form, Kind, promised, recognise
 from runtime.errors import AmbiguousArtifact, ArtifactFault, BadArtifact, ModelNotThere, plural, quoted
 from runtime.listing import PUT_ONE_THERE, denied, entries, is_directory, listing, missing, shown, size
 from runtime.manifest import NOTHING_SAID, Manifest
@@ -24,7 +24,7 @@ from runtime.sidecars import Said
 _SAVED_AS: Final = {"pickle": ".joblib", "skops": ".skops", "onnx": ".onnx"}
 _FIRST_VERSION: Final = "1"
 # Of no use to anybody as a model's name: what file systems, Python and (by their dot) everybody else leave lying about.
-_NO_MODELS: Final = frozenset({"lost+found", "__pycache__"})
+_NO_MODELS: Final = frozenset({"lost+found", "__pycache__", "__MACOSX"})
 _MOST_DIRECTORIES = 1000
 _LISTED = 5
 _READ_BYTES = 1024 * 1024
@@ -95,11 +95,12 @@ def discover(path: Path, name: str | None = None, version: str | None = None) ->
     return candidates
 
 
-def version_order(version: str) -> tuple[bool, list[tuple[bool, int, str]], str]:
-    """A key to sort by, the highest last: whole numbers by their value, then others with their digits as numbers."""
+def version_order(version: str) -> tuple[bool, list[int], list[tuple[bool, int, str]], str]:
+    """A key to sort by, the highest last: numbers such as 10, 1.5 and v3 by their value, below them words in natural order."""
     parts = [part for part in re.split(r"([0-9]+)", version) if part]
     natural = [(False, int(part), "") if part.isascii() and part.isdigit() else (True, 0, part) for part in parts]
-    return not (version.isascii() and version.isdigit()), natural, version
+    number = re.fullmatch(r"[vV]?([0-9]+(?:\.[0-9]+)*)", version)
+    return number is not None, [int(part) for part in number[1].split(".")] if number else [], natural, version
 
 
 # --- the bytes --------------------------------------------------------------------------------------------------------
@@ -194,7 +195,7 @@ def _model_in(directory: Path, root: Path) -> Artifact | None:
 
 def _is_candidate(entry: Path) -> bool:
     # Hidden files, and with them Kubernetes' `..data`, are not the user's; a directory is a level of its own.
-    return not entry.name.startswith(".") and entry.suffix.lower() in PROMISED and not is_directory(entry)
+    return not entry.name.startswith(".") and promised(entry) is not None and not is_directory(entry)
 
 
 def _examine(path: Path, root: Path, said: Said) -> Artifact:
@@ -226,12 +227,12 @@ def _examine(path: Path, root: Path, said: Said) -> Artifact:
 
 
 def _check_name(path: Path, content: Content) -> None:
-    promised = PROMISED.get(path.suffix.lower())
-    if promised == content.form:
+    said = promised(path)
+    if said == content.form:
         return
     names = {"pickle": "a pickle", "skops": "a .skops file", "onnx": "an ONNX model", None: f"a name that ends in {ENDINGS}"}
     raise BadArtifact(
-        f"{shown(path)} is {content.what}, expected {names[promised]} by its name; "
+        f"{shown(path)} is {content.what}, expected {names[said]} by its name; "
         f"if it is the right file, rename it to {shown(Path(path.stem + _SAVED_AS[content.form]))}"
     )
 

@@ -12,6 +12,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from runtime import onnx_file
@@ -28,6 +29,19 @@ PROMISED: Final[Mapping[str, Form]] = {
     ".skops": "skops",
     ".onnx": "onnx",
 }
+# What joblib compresses by: model.joblib.gz.
+_BY_ENDING: Final = frozenset({".z", ".gz", ".bz2", ".xz", ".lzma", ".lz4"})
+
+
+def promised(path: Path) -> Form | None:
+    """What a file's name says that it is; nothing if it is not a model's name."""
+    name = Path(path.name.lower())
+    if name.suffix in _BY_ENDING:
+        inner = PROMISED.get(Path(name.stem).suffix)
+        return inner if inner == "pickle" else None
+    return PROMISED.get(name.suffix)
+
+
 ENDINGS: Final = ".joblib, .pkl, .pickle, .skops or .onnx"
 
 _HEAD_BYTES = 4096

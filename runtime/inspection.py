@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from runtime import __version__, cpu_budget, logs, report, settings, worker
-from runtime.errors import ArtifactFault, BadSetting
+from runtime.errors import ArtifactFault, BadSetting, ModelNotThere
 from runtime.settings import Settings
 
 if TYPE_CHECKING:  # numpy comes with them, and must not before the CPU budget is applied
@@ -58,7 +58,7 @@ def inspect(chosen: Settings, threads: int, *, load: bool = True) -> dict[str, A
     """Everything that can be said of the models at MODEL_PATH. `load` runs the code in pickles, as serving them would."""
     from runtime import artifact
     from runtime.backends import Placement
-    from runtime.repository import choose_default
+    from runtime.repository import choose_default, empty_places
 
     found: dict[str, Any] = {
         "path": str(chosen.model_path),
@@ -78,7 +78,7 @@ def inspect(chosen: Settings, threads: int, *, load: bool = True) -> dict[str, A
     found["models"] = [_look_at(candidate, placement, chosen, load=load) for candidate in candidates]
     try:
         places = [(candidate.name, candidate.version) for candidate in candidates]
-        found["default"] = choose_default(places, chosen.model_name, chosen.model_version)
+        found["default"] = choose_default(places, chosen.model_name, chosen.model_version, empty_places(candidates))
     except ArtifactFault as fault:  # MODEL_NAME or MODEL_VERSION ask for what is not there
         found["problems"].append(str(fault))
     found["would_be_served"] = not found["problems"] and all(model["status"] != "refused" for model in found["models"])
@@ -114,7 +114,11 @@ def _look_at(candidate: "Candidate", placement: "Placement", chosen: Settings, *
                 looked |= describe(_loaded(candidate, placement, chosen))
             looked["status"] = "served" if load else "not loaded"
         except ArtifactFault as fault:
-            looked["problems"].append(f"{candidate.name}, version {candidate.version}, would be refused: {fault}")
+            if isinstance(candidate.found, ModelNotThere):  # a directory of something else
+                looked["status"] = "no model"
+                looked["notes"].append(str(fault))
+            else:
+                looked["problems"].append(f"{candidate.name}, version {candidate.version}, would be refused: {fault}")
     if looked["status"] == "not loaded":
         looked["notes"].append(_NOT_LOADED)
     if not looked["revision"] and not isinstance(candidate.found, ArtifactFault):

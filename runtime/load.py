@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime import artifact
+from runtime import artifact, own_code
 from runtime.artifact import Artifact, Candidate
 from runtime.backends import Placement
-from runtime.errors import ArtifactFault, BadArtifact, ModelNotThere
+from runtime.errors import ArtifactFault, BadArtifact
 from runtime.listing import shown
 from runtime.model import Model
-from runtime.repository import Place, Repository, choose_default
+from runtime.repository import Place, Repository, choose_default, empty_places
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +116,7 @@ class _Loaded:
 
     def end_late(self, timeout_s: float) -> None:
         """The time is over: what is not loaded by now has failed; raises ArtifactFault if that ends the load."""
+        own_code.abandon()  # the load that hangs must not keep the code of the models that serve out of reach
         listed = self._repository.listed
         if len(listed) <= 1:
             raise BadArtifact(f"the model was not loaded and warm within {timeout_s:g} s (LOAD_TIMEOUT_S)")
@@ -168,9 +169,8 @@ class _LoadThread(threading.Thread):
             for each in artifact.discover(wanted.path, wanted.name, wanted.version)
         ]
         places = tuple((candidate.name, candidate.version) for candidate in candidates)
-        # A directory that holds no model is neither the one that is meant nor its newest version.
-        empty = frozenset((each.name, each.version) for each in candidates if isinstance(each.found, ModelNotThere))
-        default = choose_default([place for place in places if place not in empty] or places, wanted.name, wanted.version)
+        empty = empty_places(candidates)
+        default = choose_default(places, wanted.name, wanted.version, empty)
         yield _Found(places, default, empty)
         for candidate in _default_first(candidates, default):
             if self.stopped:

@@ -6,9 +6,9 @@ take columns and signature from it where the model itself does not tell them; wh
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from runtime.errors import BadArtifact, did_you_mean, quoted
 
@@ -34,11 +34,19 @@ class Column(_Document):
 
     name: str = Field(min_length=1, description="its name in the data frame")
     datatype: Datatype = Field(description="what a value is on the wire; BYTES is a text")
-    format: Literal["datetime"] | None = Field(
-        default=None, description="datetime: an ISO 8601 text that the model gets as numpy.datetime64; only with BYTES"
+    format: Literal["datetime", "category"] | None = Field(
+        default=None,
+        description="datetime: an ISO 8601 text that the model gets as numpy.datetime64, only with BYTES; category: the model "
+        "gets pandas' categorical type, as LightGBM and XGBoost may want",
     )
     nullable: bool | None = Field(default=None, description="whether null is taken; by default it is tried with the model")
     required: bool = Field(default=True, description="whether a row must have it; what is left out is a missing value")
+
+    @model_validator(mode="after")
+    def _datetimes_are_texts(self) -> Self:
+        if self.format == "datetime" and self.datatype != "BYTES":
+            raise ValueError(f"the format datetime is for the datatype BYTES, not {self.datatype}")
+        return self
 
 
 class Tensor(_Document):
@@ -82,6 +90,15 @@ class Manifest(_Document):
     batching: Batching = Batching()
     trusted_types: tuple[str, ...] = Field(default=(), description="types of your own that a .skops file may hold")
 
+    @field_validator("columns")
+    @classmethod
+    def _columns_differ(cls, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        names = [column.name for column in columns]
+        doubled = next((name for name in names if names.count(name) > 1), None)
+        if doubled is not None:
+            raise ValueError(f"the column {doubled!r} stands twice")
+        return columns
+
 
 NOTHING_SAID: Final = Manifest()
 
@@ -89,7 +106,7 @@ NOTHING_SAID: Final = Manifest()
 def parse(text: bytes, shown: str) -> Manifest:
     """A manifest from its bytes; `shown` names it in messages. Raises BadArtifact with the first thing that is wrong."""
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(text.removeprefix(b"\xef\xbb\xbf"))
     except ValidationError as error:
         # A key that is misspelt makes the right one missing, too.
         faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")

@@ -13,7 +13,7 @@ import re
 import stat
 import sys
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 # Directories that were put on the path, the latest model's first: as process-wide as sys.path, of which it says what is ours.
 _places: Final[list[str]] = []
+
+# How to end the load that is under way, if one is.
+_under_way: Final[list[Callable[[], None]]] = []
 
 # How the pickle module says it, by the versions of Python: of a module, or of a name with dots in it.
 _LACKING: Final = re.compile(
@@ -53,15 +56,26 @@ def importable(model: str, directories: Sequence[Path], shared: Path | None) -> 
     before = set(sys.modules)
     sys.path[:] = [*given, *places]
     importlib.invalidate_caches()
-    try:
-        yield
-    finally:
+
+    def give_back() -> None:
         _places[:] = [*places, *(place for place in _places if place not in places)]
         sys.path[:] = [*(entry for entry in sys.path if entry not in _places), *_places]
         _put_back(hidden, model)
+
+    _under_way.append(give_back)
+    try:
+        yield
+    finally:
+        abandon()
     own = _loaded_from(places) - before
     if own:
         log.info("code beside the model", extra={"facts": {"model": model, "modules": ", ".join(sorted(own))}})
+
+
+def abandon() -> None:
+    """End the hiding of other models' code; also for a load that hangs and is given up, from another thread."""
+    while _under_way:
+        _under_way.pop()()
 
 
 def explain(error: BaseException | None, name: str, directories: Sequence[Path], shared: Path | None) -> str:

@@ -117,7 +117,7 @@ _OUTCOMES: Final[Mapping[str, str]] = {
 
 def _model(model: Mapping[str, Any]) -> list[str]:
     title = f"{model['name']}, version {model['version']}"
-    outcome = {"served": "would be served", "not loaded": "was not loaded"}
+    outcome = {"served": "would be served", "not loaded": "was not loaded", "no model": "is no model"}
     lines = _paragraphs(model["problems"] or [f"{title}, {outcome[model['status']]}"])
     facts = [(name, text) for name, text in _facts(model) if text]
     for name, text in facts:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from runtime.artifact import Candidate
 from runtime.errors import ModelNotFound, ModelNotThere, NotReady, did_you_mean, quoted
 from runtime.model import Model
 
@@ -41,12 +42,20 @@ class Listed:
     model: Model | None = None
 
 
-def choose_default(places: Sequence[Place], name: str | None, version: str | None) -> Place | None:
+def empty_places(candidates: Iterable[Candidate]) -> frozenset[Place]:
+    """Directories that hold no model: neither what is meant where nothing is named, nor the newest version."""
+    return frozenset((each.name, each.version) for each in candidates if isinstance(each.found, ModelNotThere))
+
+
+def choose_default(
+    places: Sequence[Place], name: str | None, version: str | None, empty: Collection[Place] = ()
+) -> Place | None:
     """Which model paths without a name mean, and in which version; None if nothing says it.
 
     `places` are ordered by name, then version, the highest last; `name` and `version` are MODEL_NAME and MODEL_VERSION.
     Raises ModelNotThere if they ask for what is not there.
     """
+    places = [place for place in places if place not in empty] or places
     names = list(dict.fromkeys(place[0] for place in places))
     if name is not None and name not in names:
         raise ModelNotThere(f"MODEL_NAME is {name!r}, but there is no model of that name; there are {_some(names)}")

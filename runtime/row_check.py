@@ -76,6 +76,20 @@ def _trial_rows(example: Row) -> Iterator[Row]:
     random = np.random.default_rng(0)
     for number, scale in enumerate(_SCALES):
         yield {name: _vary(array, scale, number, random) for name, array in example.items()}
+    # What fills gaps from a batch's other rows (a mean, the row before) shows only where there are gaps.
+    for first in (0, 1):
+        yield {name: _with_gaps(array, first) for name, array in example.items()}
+
+
+def _with_gaps(array: Array, first: int) -> Array:
+    made = array.copy()
+    if array.dtype.kind == "f":
+        made.reshape(-1)[first::2] = np.nan
+    elif array.dtype.kind == "O" and array.ndim == 2:
+        for at in range(first, array.shape[1], 2):
+            if isinstance(array[0, at], float | int):
+                made[:, at] = None
+    return made
 
 
 def _vary(array: Array, scale: float, number: int, random: np.random.Generator) -> Array:

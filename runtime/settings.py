@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     max_batch_rows: PositiveInt = Field(256, description="rows of several requests that run as one batch, at most")
     max_queue_rows: PositiveInt = Field(4096, description="rows that may wait, and rows of one request; more are refused")
     max_body_bytes: PositiveInt = Field(64 * MIB, description="the largest request body")
-    max_json_bytes: PositiveInt = Field(8 * MIB, description="the largest JSON body: reading JSON stalls everything else")
+    max_json_bytes: PositiveInt = Field(8 * MIB, description="the largest JSON or CSV body: reading it stalls everything else")
     max_inflight_bytes: PositiveInt | None = Field(
         None, description="all request bodies together; by default an eighth of the memory limit"
     )

@@ -22,6 +22,11 @@ _TAKES: Final[Mapping[str, tuple[frozenset[type], str]]] = {
     "O": (frozenset({str}), "a string"),
 }
 
+# Categories that are named to clients; more are only counted.
+NAMED_CATEGORIES: Final = 32
+
+_EITHER: Final = (frozenset({str, int, float, bool}), "a string, a number or a boolean")
+
 # Where a value lies, for messages: its row and its column's index.
 Place = Callable[[int, int], str]
 
@@ -41,7 +46,7 @@ def from_rows(columns: Sequence[Column], rows: Sequence[Sequence[Any]], place: P
 
 def _checked(column: Column, values: list[Any], place: Place, at: int) -> list[Any]:
     kind = column.dtype.kind
-    allowed, wanted = _TAKES[kind]
+    allowed, wanted = _EITHER if column.either and kind == "O" else _TAKES[kind]
     strange = set(map(type, values)) - allowed
     if column.booleans and bool in strange:
         values = [float(value) if type(value) is bool else value for value in values]
@@ -56,10 +61,12 @@ def _checked(column: Column, values: list[Any], place: Place, at: int) -> list[A
             raise refuse(lambda v: v is None, f"is null, but this model takes no missing values there; expected {wanted}")
         strange.remove(type(None))
     if strange:
-        raise refuse(lambda v: type(v) in strange, f"is {{kind}}, expected {wanted} ({column.datatype})")
+        hint = "; send 1 for true and 0 for false" if bool in strange and kind in "iuf" else ""
+        raise refuse(lambda v: type(v) in strange, f"is {{kind}}, expected {wanted} ({column.datatype}){hint}")
     known = column.categories
     if known is not None and not known.issuperset(v for v in values if v is not None):
-        some = ", ".join(sorted(map(repr, known))[:12]) + (", ..." if len(known) > 12 else "")
+        # A few values are the model's interface; many may be somebody's data, which is not told to clients.
+        some = ", ".join(sorted(map(repr, known))) if len(known) <= NAMED_CATEGORIES else f"there are {len(known)}"
         raise refuse(
             lambda v: v is not None and v not in known, f"is none of the values that the model was trained with: {some}"
         )

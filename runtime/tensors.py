@@ -88,8 +88,9 @@ class Column:
 
     `nullable`: a null is a missing value, and the model takes it. Not `required`: a row given by names may leave it out.
     `unused`: the model was trained with it and does not look at it, so any value does. `datetime`: an ISO 8601 text on the
-    wire, a numpy.datetime64 for the model. `booleans`: true and false are numbers there, as in a data frame whose columns a
-    model passes on. `categories`: the only values that it takes. `limit`: the largest magnitude.
+    wire, a numpy.datetime64 for the model. `category`: pandas' own type of that name for the model. `either`: texts, numbers
+    and booleans, as they come, since nobody said which. `booleans`: true and false are numbers there, as in a data frame whose
+    columns a model passes on. `categories`: the only values that it takes. `limit`: the largest magnitude.
     """
 
     name: str
@@ -98,6 +99,8 @@ class Column:
     required: bool = True
     unused: bool = False
     datetime: bool = False
+    category: bool = False
+    either: bool = False
     booleans: bool = False
     categories: frozenset[Any] | None = None
     limit: float = math.inf
@@ -105,6 +108,12 @@ class Column:
     @property
     def dtype(self) -> np.dtype[Any]:
         return DATATYPES[self.datatype]
+
+    @property
+    def changing(self) -> bool:
+        """Whether the type that the model is given depends on the values that are there."""
+        gaps = self.dtype.kind in "iub" and (self.nullable or not self.required)
+        return not self.unused and (self.either or gaps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +283,8 @@ def _leaves(spec: TensorSpec, flat: list[Any], shape: list[int], where: str, col
             raise refuse(lambda v: v is None, f"is null, but this model takes no missing values; expected {wanted}")
         strange.remove(type(None))
     if strange:
-        raise refuse(lambda v: type(v) in strange, f"is {{kind}}, expected {wanted} ({spec.datatype})")
+        hint = "; send 1 for true and 0 for false" if bool in strange and spec.dtype.kind in "iuf" else ""
+        raise refuse(lambda v: type(v) in strange, f"is {{kind}}, expected {wanted} ({spec.datatype}){hint}")
     if spec.dtype.kind in "iu":
         bounds = np.iinfo(spec.dtype)
         if flat and (max(flat) > bounds.max or min(flat) < bounds.min):

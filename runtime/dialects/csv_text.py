@@ -1,8 +1,8 @@
 """CSV in and out (RFC 4180, UTF-8): lines are rows of a table, their cells typed by the signature as JSON's values are.
 
 The first line is a header if a cell of it is a column's name, in any case; for a model without names, if no cell is a number.
-`header=present` or `header=absent` in the Content-Type settles it. An empty cell is a missing value; where texts may not be
-missing, it is the empty text.
+`header=present` or `header=absent` in the Content-Type settles it. An empty cell is a missing value; where a row is nothing but
+a text, it is the empty text.
 """
 
 import csv
@@ -29,6 +29,7 @@ _OF_NUMBERS: Final = frozenset("0123456789+-.eE")
 _MISSING: Final = frozenset({"", "nan", "NaN"})
 # What stands in a row for a missing value somewhere, so it is no column's name.
 _NO_NAMES: Final = frozenset({"", "na", "n/a", "null", "none", "true", "false"})
+_TRUE_AND_FALSE: Final = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})
 _BOOLEANS: Final[Mapping[str, bool | None]] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -70,24 +71,34 @@ def decode(body: bytes | bytearray, header: str, signature: Signature) -> rows.T
 
 def _decode(body: bytes | bytearray, header: str, signature: Signature) -> rows.Tensors:
     text = _text(body)
-    lines = [line for _, line in _lines(text)]
+    numbered = list(_lines(text))
+    while numbered and not numbered[-1][1]:
+        numbered.pop()
+    lines = [line for _, line in numbered if line]
     if not lines:
         raise InputMismatch("the body holds zero rows; send at least one line")
     columns, named = _layout(signature, len(lines[0]))
+    if len(columns) == 1 and len(lines) < len(numbered):
+        at = next(number for number, line in numbered if not line)
+        raise InputMismatch(f'line {at} is empty, which among single values may be one that is missing: write it as ""')
     begins = _begins_with_header(lines[0], header, columns, named=named)
     if begins and named:
         columns = _in_order(lines[0], columns, signature)
     width = len(columns)
     if set(map(len, lines)) != {width}:
         at = next(i for i, line in enumerate(lines) if len(line) != width)
-        number = next(itertools.islice(_lines(text), at, None))[0]
+        number = next(itertools.islice((number for number, line in numbered if line), at, None))
         raise InputMismatch(f"line {number} has {plural(len(lines[at]), 'value')}, expected {width}, separated by commas")
     if begins:
         del lines[0]
         if not lines:
             raise InputMismatch("the body holds a header and zero rows; send at least one row")
+    # In a data frame an empty cell is a missing value, also where none may be missing: JSON's null is refused there, too.
     cells = [
-        _CELLS[column.dtype.kind](values, column) for column, values in zip(columns, zip(*lines, strict=True), strict=True)
+        _of_frame(values, column)
+        if signature.mixed and column.datatype == "BYTES"
+        else _CELLS[column.dtype.kind](values, column)
+        for column, values in zip(columns, zip(*lines, strict=True), strict=True)
     ]
     table = [list(row) for row in zip(*cells, strict=True)]
     return rows.of_frame([column.name for column in columns], table, "rows", signature)
@@ -137,12 +148,11 @@ def _text(body: bytes | bytearray) -> str:
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    """The lines that are not empty, each with the number of its last one: a text in quotes may hold line ends."""
+    """The lines, each with the number of its last one, since a text in quotes may hold line ends. Empty ones hold no cell."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for line in reader:
-            if line:
-                yield reader.line_num, line
+            yield reader.line_num, line
     except csv.Error as error:  # names characters of CSV's own, never a value
         raise BadRequest(f"the body is not valid CSV: {error} (line {reader.line_num})") from None
 
@@ -162,7 +172,14 @@ def _begins_with_header(line: list[str], header: str, columns: Sequence[Column],
     if header:
         return header == "present"
     if named or columns[0].datatype == "BYTES":
-        return not {_folded(column.name) for column in columns}.isdisjoint(map(_folded, line))
+        if not {_folded(column.name) for column in columns}.isdisjoint(map(_folded, line)):
+            return True
+        if named:
+            return False
+        raise InputMismatch(
+            "line 1 may be a header or a row, which among texts nobody can tell: say which with Content-Type: text/csv; "
+            "header=present, or header=absent"
+        )
     if len(line) != len(columns):
         return False
     if len(line) > 1 and line == [str(at) for at in range(len(line))]:
@@ -208,7 +225,10 @@ def _in_order(names: list[str], columns: Sequence[Column], signature: Signature)
 
 
 def _numbers(cells: Sequence[str], column: Column) -> list[Any]:
-    if column.booleans and not _BOOLEANS.keys().isdisjoint(cells):
+    # True and false are taken or refused where JSON's are.
+    if column.either:
+        return _integers(cells, column)
+    if not _TRUE_AND_FALSE.isdisjoint(cells):
         return [_BOOLEANS[cell] if cell in _BOOLEANS else _number(cell.strip()) for cell in cells]
     if _OF_NUMBERS.issuperset("".join(cells)):
         try:
@@ -246,6 +266,19 @@ def _booleans(cells: Sequence[str], column: Column) -> list[Any]:
 
 def _texts(cells: Sequence[str], column: Column) -> Sequence[Any]:
     return [cell or None for cell in cells] if column.nullable or not column.required else cells
+
+
+def _of_frame(cells: Sequence[str], column: Column) -> list[Any]:
+    """A data frame's texts. Raises InputMismatch for what may be a number where nobody said what the column holds."""
+    if column.either:
+        at = next((at for at, cell in enumerate(cells) if cell and _is_value(cell)), None)
+        if at is not None:
+            raise InputMismatch(
+                f"rows[{at}] ({column.name}) may be a number or a text, and only the model's author knows which: send JSON, or "
+                "say it in a model.json beside the model (columns)"
+            )
+    known = column.categories or ()
+    return [cell if cell or cell in known else None for cell in cells]
 
 
 _CELLS: Final[Mapping[str, Callable[[Sequence[str], Column], Sequence[Any]]]] = {

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from runtime.dialects import csv_text, npy
+from runtime.tables import NAMED_CATEGORIES
 from runtime.tensors import Column, Signature, TensorSpec
 
 
@@ -111,8 +112,6 @@ def _schema_of_answer() -> dict[str, Any]:
 
 # An image's example would make a document of megabytes.
 _EXAMPLE_VALUES: Final = 5_000
-# More categories than these are not written out.
-_ENUMERATED: Final = 100
 
 _JSON_TYPES: Final[Mapping[str, dict[str, Any]]] = {
     "b": {"type": "boolean"},
@@ -158,7 +157,7 @@ def _schema_of_value(column: Column) -> dict[str, Any]:
     if column.unused:
         return {"description": "the model does not look at it"}
     made = dict(_JSON_TYPES[column.dtype.kind])
-    if column.categories is not None and len(column.categories) <= _ENUMERATED:
+    if column.categories is not None and len(column.categories) <= NAMED_CATEGORIES:
         made["enum"] = sorted(column.categories, key=str) + ([None] if column.nullable else [])
     if column.nullable or not column.required:
         made["type"] = [made["type"], "null"]

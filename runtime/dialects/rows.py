@@ -119,7 +119,8 @@ def of_frame(columns: Sequence[Any], data: Any, where: str, signature: Signature
         bare = len(signature.inputs[0].shape) == 1 and len(columns) == 1  # a row is one value: a text, say
         return of_rows([row[0] for row in data] if bare else data, where, signature)
     names = _names(columns)
-    if tuple(names) == signature.column_names:
+    counted = signature.columns and list(columns) == list(range(len(signature.columns)))  # a data frame without names
+    if counted or tuple(names) == signature.column_names:
         return of_rows(data, where, signature)
     check_columns(names, signature, "the table")
     if not signature.columns:
@@ -157,14 +158,22 @@ def by_name(values: Any, where: str, signature: Signature) -> Tensors:
     if type(values) is not dict:
         raise InputMismatch(f'"{where}" is {kind_of(values)}, expected an object of tensors by name: {inputs_hint(signature)}')
     specs = {spec.name: spec for spec in signature.inputs}
-    if signature.columns and (signature.mixed or not values.keys() & specs.keys()):
+    columns = signature.column_names
+    if columns and (signature.mixed or not values.keys() & specs.keys() or not specs.keys().isdisjoint(columns)):
         return of_columns(values, where, signature)
     for name in values:
         if name not in specs:
             raise InputMismatch(f'"{where}" has the unknown name {quoted(name)}: {did_you_mean(name, specs)}')
     return {
-        name: from_nested(specs[name], value, f"{where}[{name!r}]", signature.column_names) for name, value in values.items()
+        name: from_nested(specs[name], _in_lists(value, specs[name]), f"{where}[{name!r}]", signature.column_names)
+        for name, value in values.items()
     }
+
+
+def _in_lists(values: Any, spec: TensorSpec) -> Any:
+    """A column n x 1, as converters make them, may be given as n bare values."""
+    bare = spec.shape[1:] == (1,) and type(values) is list and values and not any(type(value) is list for value in values)
+    return [[value] for value in values] if bare else values
 
 
 def check_columns(item: Mapping[str, Any], signature: Signature, place: str) -> None:

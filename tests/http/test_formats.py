@@ -133,7 +133,7 @@ def test_columns_that_the_model_drops_may_be_left_out_in_every_form(served: Any)
                                                 (pd.DataFrame(FLOWERS).to_csv(index=False, header=False).encode(), CSV)]),
         ("text", NOTES, [(npy(NOTES), NPY), (npy([note.encode() for note in NOTES]), NPY),
                          (pd.DataFrame({"input": NOTES}).to_csv(index=False).encode(), CSV),
-                         (pd.Series(NOTES).to_csv(index=False, header=False).encode(), CSV)]),
+                         (pd.Series(NOTES).to_csv(index=False, header=False).encode(), "text/csv; header=absent")]),
         ("objects", WORDS, [(orjson.dumps({"dataframe_records": WORDS}), JSON)]),
         ("mixed_columns_onnx", [{"age": 41, "city": "Oslo"}, {"age": 7, "city": "Rome"}],
          [(b"age,city\n41,Oslo\n7,Rome\n", CSV), (b"41,Oslo\n7,Rome\n", CSV), (b"city,age\nOslo,41\nRome,7\n", CSV),

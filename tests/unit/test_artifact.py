@@ -586,7 +586,7 @@ def test_a_repository_of_names_and_versions(tmp_path: Path) -> None:
 
 
 def test_the_highest_version_is_the_last() -> None:
-    versions = ["0", "007", "9", "10", "1.9", "1.10.0", "2024-01-02", "assets", "v2", "v10", "v10a"]
+    versions = ["2024-01-02", "assets", "backup", "v10a", "0", "1.9", "1.10.0", "v2", "007", "9", "10", "v10"]
     for first in (sorted(versions), sorted(versions, reverse=True)):
         assert sorted(first, key=version_order) == versions
 
@@ -644,13 +644,13 @@ def test_links_stay_inside_of_the_repository(tmp_path: Path) -> None:
     outside, root = lay(tmp_path / "outside", model_pkl=PICKLE), tmp_path / "models"
     lay(root, churn__3__model_pkl=PICKLE)
     (root / "churn" / "latest").symlink_to("3")
-    assert names(discover(root)) == ["churn/3", "churn/latest"]
+    assert names(discover(root)) == ["churn/latest", "churn/3"]
     (root / "other").symlink_to(outside)
     (root / "churn" / "4").symlink_to(outside)
     (root / "file").mkdir()
     (root / "file" / "model.pkl").symlink_to(outside / "model.pkl")
     found = discover(root)
-    assert names(found) == ["churn/3", "churn/4!", "churn/latest", "file/1!", "other/1!"]
+    assert names(found) == ["churn/latest", "churn/3", "churn/4!", "file/1!", "other/1!"]
     assert all("outside of the model's directory" in str(each.found) for each in found if isinstance(each.found, ArtifactFault))
 
 

@@ -106,3 +106,16 @@ def test_a_table_of_mixed_columns_is_varied_column_by_column() -> None:
 
     assert checked(apart, example)
     assert not checked(mixed, example)
+
+
+def test_gaps_that_are_filled_from_other_rows_are_found() -> None:
+    def filled(table: Array) -> Array:
+        numbers = table.astype(float)
+        means = np.nansum(numbers, axis=0) / np.maximum(1, np.isfinite(numbers).sum(axis=0))
+        return np.where(np.isnan(numbers), means, numbers)
+
+    assert not checked(filled, np.array([[1.0, 2.0]]))
+    mixed = np.empty((1, 3), dtype=object)
+    mixed[0] = [1.0, 2.0, 3]
+    assert not checked(filled, mixed)
+    assert checked(lambda table: np.nan_to_num(table.astype(float)), mixed)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer, make_column_selector
-from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, StackingClassifier, VotingClassifier
 from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
@@ -38,8 +38,8 @@ from runtime.backends import sklearn as leaf
 from runtime.backends.sklearn.estimator import SklearnBackend
 from runtime.dialects import Request, predict
 from runtime.dialects.json_body import decode
-from runtime.errors import BadArtifact, InputMismatch
-from tests.frames import churn, customers
+from runtime.errors import BadArtifact, InputMismatch, UnsupportedModel
+from tests.frames import churn, customers, days_since_2017
 
 CPU = Placement("cpu", 1)
 
@@ -146,7 +146,7 @@ def test_what_only_own_code_reads_is_tried_and_said(served: Any, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         served(churn())
     (said,) = [record.getMessage() for record in caplog.records if "model.json" in record.getMessage()]
-    assert "'since' is served as a text" in said
+    assert "the column 'since' takes texts and numbers" in said
 
 
 # --- manifests --------------------------------------------------------------------------------------------------------
@@ -352,3 +352,228 @@ def test_an_output_whose_rows_are_not_the_requests_is_not_served(served: Any, ca
 def test_rows_that_are_lists_of_words_are_refused(served: Any) -> None:
     with pytest.raises(BadArtifact, match="fails on the rows that were tried"):
         served(FeatureHasher(4, input_type="string").fit([["a"]]))
+
+
+def lengths(frame: pd.DataFrame) -> Any:
+    """A user's own function to which it matters whether a number is a float."""
+    return np.array([[len(str(value))] for value in frame.iloc[:, 0]])
+
+
+def test_a_gap_in_one_row_changes_no_other_row(served: Any) -> None:
+    frame = pd.DataFrame({"n": [1, 22, 333], "m": [1.0, 2.0, 4.0]})
+    columns = ColumnTransformer([("n", FunctionTransformer(lengths), ["n"]), ("m", StandardScaler(), ["m"])])
+    model = make_pipeline(columns, LinearRegression()).fit(frame, [1.0, 2.0, 3.0])
+    said = [{"name": "n", "datatype": "INT64", "nullable": True}, {"name": "m", "datatype": "FP64"}]
+    backend = served(model, {"columns": said})
+    rows = [{"n": n, "m": 1.5} for n in (22, None, 333, None, 4444)]
+    alone = [answer(backend, {"instances": [row]})[0] for row in rows]
+    assert answer(backend, {"instances": rows}) == pytest.approx(alone)
+    assert alone[0] == model.predict(pd.DataFrame([rows[0]]))[0]
+
+
+def doubled(frame: pd.DataFrame) -> Any:
+    """A user's own function that takes texts and numbers, and answers them differently."""
+    return np.array([[float(value == 1)] for value in frame.iloc[:, 0]])
+
+
+def test_where_nobody_said_what_a_column_holds_json_is_taken_as_it_comes(served: Any) -> None:
+    frame = pd.DataFrame({"class": [1, 2, 1], "age": [1.0, 2.0, 4.0]})
+    columns = ColumnTransformer([("c", FunctionTransformer(doubled), ["class"]), ("a", StandardScaler(), ["age"])])
+    model = make_pipeline(columns, LinearRegression()).fit(frame, [1.0, 2.0, 3.0])
+    backend = served(model)
+    assert answer(backend, {"instances": records(frame)}) == pytest.approx(model.predict(frame))
+    as_texts = frame.astype({"class": str})
+    assert answer(backend, {"instances": records(as_texts)}) == pytest.approx(model.predict(as_texts))
+    both = [*records(frame), *records(as_texts)]
+    assert answer(backend, {"instances": both}) == pytest.approx([*model.predict(frame), *model.predict(as_texts)])
+    request = Request(frame.to_csv(index=False).encode(), {b"content-type": b"text/csv"})
+    with pytest.raises(InputMismatch, match=r"rows\[0\] \(class\) may be a number or a text"):
+        predict.decode(request, backend.signature)
+    assert backend.mixes_rows
+
+
+def flagged(frame: pd.DataFrame) -> Any:
+    """A user's own function for booleans."""
+    return (~frame).astype(float).to_numpy()
+
+
+def hours(frame: pd.DataFrame) -> Any:
+    """A user's own function for times."""
+    return frame.apply(lambda column: column.dt.hour).to_numpy(dtype=float)
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "datatype"),
+    [(flagged, [True, False, True], "BOOL"), (hours, list(pd.date_range("2026-01-31", periods=3, freq="5h")), "BYTES")],
+)
+def test_own_code_on_booleans_and_on_times(served: Any, function: Any, values: list[Any], datatype: str) -> None:
+    frame = pd.DataFrame({"v": values, "age": [1.0, 2.0, 4.0]})
+    columns = ColumnTransformer([("v", FunctionTransformer(function), ["v"]), ("a", StandardScaler(), ["age"])])
+    model = make_pipeline(columns, LinearRegression()).fit(frame, [1.0, 2.0, 3.0])
+    backend = served(model)
+    assert types(backend)["v"] == datatype
+    rows = json.loads(frame.to_json(orient="records", date_format="iso"))
+    assert answer(backend, {"instances": rows}) == pytest.approx(model.predict(frame))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_categories_are_matched_exactly(served: Any, dtype: str) -> None:
+    written = [[7], [2**53 + 1], [2**53 + 3]] if dtype == "int64" else [[0.1], [0.3], [0.7]]
+    model = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(np.array(written, dtype=dtype))
+    assert answer(served(model), {"instances": written}, "transform") == np.eye(3).tolist()
+
+
+def test_many_categories_are_counted_and_not_told(served: Any) -> None:
+    people = [[f"person{i}@example.org"] for i in range(100)]
+    backend = served(make_pipeline(OneHotEncoder(), LinearRegression()).fit(np.array(people, dtype=object), np.arange(100.0)))
+    with pytest.raises(InputMismatch, match=r"the model was trained with: there are 100$"):
+        decode(b'{"features": ["nobody"]}', backend.signature)
+
+
+class Plain(BaseEstimator, TransformerMixin):  # type: ignore[misc]
+    """A user's own step that remembers nothing of the columns."""
+
+    def fit(self, _: Any, __: Any = None) -> "Plain":
+        return self
+
+    def transform(self, frame: Any) -> Any:
+        return frame.assign(ratio=frame["age"] / frame["zip"])
+
+
+def test_a_manifest_tells_what_own_code_at_the_beginning_takes(served: Any) -> None:
+    model = make_pipeline(Plain(), SIMPLE, LogisticRegression()).fit(FRAME, [0, 1] * 30)
+    said = [{"name": "city", "datatype": "BYTES"}, {"name": "age", "datatype": "FP64"}, {"name": "zip", "datatype": "FP64"}]
+    assert answer(served(model, {"columns": said}), {"instances": records(FRAME)}) == model.predict(FRAME).tolist()
+
+
+def codes(frame: pd.DataFrame) -> Any:
+    """What works for pandas' categorical type only."""
+    return frame.apply(lambda column: column.cat.codes).to_numpy(dtype=float)
+
+
+def test_pandas_categories_by_the_manifest(served: Any) -> None:
+    frame = FRAME.assign(city=FRAME["city"].astype("category"))
+    columns = ColumnTransformer([("c", FunctionTransformer(codes), ["city"]), ("n", StandardScaler(), ["age", "zip"])])
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, [0, 1] * 30)
+    said = [{"name": "city", "datatype": "BYTES", "format": "category"}, {"name": "age", "datatype": "FP64"}]
+    backend = served(model, {"columns": [*said, {"name": "zip", "datatype": "FP64"}]})
+    assert backend.signature.columns[0].category
+    assert answer(backend, {"instances": records(FRAME)}) == model.predict(frame).tolist()
+
+
+def test_a_column_that_is_passed_on_is_known_by_the_step_behind(served: Any) -> None:
+    first = ColumnTransformer([("n", StandardScaler(), ["age"])], remainder="passthrough").set_output(transform="pandas")
+    second = ColumnTransformer([("c", OneHotEncoder(), ["remainder__city"])], remainder="passthrough")
+    model = make_pipeline(first, second, LogisticRegression()).fit(FRAME, [0, 1] * 30)
+    backend = served(model)
+    assert types(backend) == {"city": "BYTES", "age": "FP64", "zip": "FP64"}
+    assert answer(backend, {"instances": records(FRAME)}) == model.predict(FRAME).tolist()
+
+
+DROPS_CITY = make_pipeline(ColumnTransformer([("n", StandardScaler(), ["age", "zip"])]), LogisticRegression())
+SEES_ALL = make_pipeline(SIMPLE, LogisticRegression())
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        VotingClassifier([("a", GridSearchCV(DROPS_CITY, {"verbose": [False]}, cv=2)), ("b", SEES_ALL)]),
+        StackingClassifier([("a", DROPS_CITY)], cv=2),
+    ],
+    ids=["voting", "stack"],
+)
+def test_what_one_part_drops_another_may_look_at(served: Any, model: Any) -> None:
+    model = model.fit(FRAME, [0, 1] * 30)
+    columns = {column.name: column for column in served(model).signature.columns}
+    looked_at = {"age", "zip", "city"} if isinstance(model, VotingClassifier) else {"age", "zip"}
+    assert {name for name, column in columns.items() if not column.unused} == looked_at
+    assert answer(served(model), {"instances": records(FRAME)}) == model.predict(FRAME).tolist()
+
+
+def test_a_stack_that_passes_columns_on_looks_at_all_of_them(served: Any) -> None:
+    numbers = FRAME[["age", "zip"]]
+    first = make_pipeline(ColumnTransformer([("n", StandardScaler(), ["age"])]), LogisticRegression())
+    model = StackingClassifier([("a", first)], LogisticRegression(), passthrough=True, cv=2).fit(numbers, [0, 1] * 30)
+    backend = served(model)
+    assert not any(column.unused for column in backend.signature.columns)
+    assert answer(backend, {"instances": records(numbers)}, "predict_proba") == pytest.approx(
+        model.predict_proba(numbers), rel=1e-9
+    )
+
+
+def test_a_column_that_may_not_be_missing_is_needed_whatever_the_manifest_says(served: Any) -> None:
+    backend = served(churn(), {"columns": churn_columns(note={"required": False})})
+    row = {name: value for name, value in records(customers())[1].items() if name != "note"}
+    with pytest.raises(InputMismatch, match="lacks the column 'note'"):
+        decode(orjson.dumps({"features": row}), backend.signature)
+
+
+def shifted(frame: pd.DataFrame) -> Any:
+    """A user's own function for numbers only."""
+    return np.sqrt(frame.to_numpy(dtype=float) ** 2 + 1.0)
+
+
+def test_many_own_functions_are_each_tried_alone(served: Any) -> None:
+    names = [f"n{i}" for i in range(6)]
+    frame = pd.DataFrame(np.arange(24.0).reshape(4, 6), columns=names).assign(
+        d=["2026-01-31", "2025-02-01", "2024-03-01", "2023-04-01"]
+    )
+    own = [(name, FunctionTransformer(shifted), [name]) for name in names]
+    columns = ColumnTransformer([*own, ("d", FunctionTransformer(days_since_2017), ["d"])])
+    model = make_pipeline(columns, LinearRegression()).fit(frame, np.arange(4.0))
+    backend = served(model)
+    assert types(backend) == {**dict.fromkeys(names, "FP64"), "d": "BYTES"}
+    assert answer(backend, {"instances": records(frame)}) == pytest.approx(model.predict(frame))
+
+
+def hundreds(frame: pd.DataFrame) -> Any:
+    """A user's own function to which it matters that a number is an integer."""
+    return pd.DataFrame({"h": (frame.iloc[:, 0] // 100).astype(str)})
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_integers_stay_integers_for_own_code(served: Any, form: str) -> None:
+    frame = pd.DataFrame({"zip": [1210, 1310, 1215], "m": [1.0, 2.0, 4.0]})
+    own = make_pipeline(FunctionTransformer(hundreds), OneHotEncoder(handle_unknown="ignore"))
+    columns = ColumnTransformer([("z", own, ["zip"]), ("m", StandardScaler(), ["m"])])
+    model = make_pipeline(columns, LinearRegression()).fit(frame, [1.0, 5.0, 1.0])
+    backend = served(model)
+    if form == "json":
+        assert answer(backend, {"instances": records(frame)}) == pytest.approx(model.predict(frame))
+    else:
+        call = predict.decode(Request(frame.to_csv(index=False).encode(), {b"content-type": b"text/csv"}), backend.signature)
+        assert backend.run(call.tensors, ("predict",))["predict"] == pytest.approx(model.predict(frame))  # type: ignore[arg-type]
+
+
+def test_what_a_model_was_shown_for_a_missing_value_is_what_it_gets(served: Any) -> None:
+    values = np.array([[1], [2], [None]], dtype=object)
+    model = OneHotEncoder(sparse_output=False).fit(values)
+    assert answer(served(model), {"instances": [[None], [1], [2]]}, "transform") == model.transform([[None], [1], [2]]).tolist()
+
+
+def test_times_as_categories(served: Any) -> None:
+    frame = pd.DataFrame({"d": pd.to_datetime(["2026-01-31", "2025-01-31", "2026-01-31"]), "m": [1.0, 2.0, 4.0]})
+    columns = ColumnTransformer([("d", OneHotEncoder(), ["d"]), ("m", StandardScaler(), ["m"])])
+    model = make_pipeline(columns, LinearRegression()).fit(frame, [1.0, 2.0, 3.0])
+    rows = [{"d": "2025-01-31", "m": 2.0}, {"d": "2026-01-31", "m": 1.0}]
+    assert answer(served(model), {"instances": rows}) == pytest.approx(model.predict(frame.iloc[[1, 0]]))
+
+
+def test_a_manifest_that_allows_null_where_the_model_fails_is_refused(served: Any) -> None:
+    with pytest.raises(BadArtifact, match="the manifest says that note may be null, but on such a row the model fails"):
+        served(churn(), {"columns": churn_columns(note={"nullable": True})})
+
+
+def test_a_data_frame_is_no_model(tmp_path: Path) -> None:
+    joblib.dump(FRAME, tmp_path / "model.joblib")
+    with pytest.raises(UnsupportedModel, match="an object of the type DataFrame"):
+        leaf.load(find(tmp_path), CPU)
+
+
+def test_a_column_named_as_the_input(served: Any) -> None:
+    frame = pd.DataFrame({"input": [1.0, 2.0, 3.0], "features": [3.0, 1.0, 2.0]})
+    model = LinearRegression().fit(frame, [1.0, 2.0, 4.0])
+    backend = served(model)
+    given = {name: frame[name].tolist() for name in frame}
+    assert answer(backend, {"inputs": given}) == pytest.approx(model.predict(frame))
+    assert answer(backend, {"features": {"input": 1.0, "features": 3.0}}) == pytest.approx(model.predict(frame)[:1])

@@ -73,7 +73,7 @@ def test_what_a_column_takes(column: Column, values: list[Any], table: list[Any]
         (Column("c", "BYTES"), 1, "is an integer, expected a string (BYTES)"),
         (Column("c", "BYTES"), None, "is null, but this model takes no missing values"),
         (Column("c", "BYTES", categories=frozenset({"a", "b"})), "secret", "was trained with: 'a', 'b'"),
-        (Column("c", "BYTES", categories=frozenset(map(str, range(100)))), "secret", "'17', '18', '19', ..."),
+        (Column("c", "BYTES", categories=frozenset(map(str, range(100)))), "secret", "there are 100"),
         (Column("c", categories=frozenset({1})), math.nan, "is none of the values"),
         (Column("c", "BYTES", datetime=True), "secret", "is a string that is no time, expected ISO 8601, such as 2026-01-31"),
         (Column("c", "BYTES", datetime=True), "", "is a string that is no time"),

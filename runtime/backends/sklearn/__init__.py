@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 import warnings
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import joblib
 import sklearn
@@ -21,6 +21,9 @@ from runtime.backends.sklearn.estimator import SklearnBackend, estimators
 from runtime.errors import ArtifactFault, BadArtifact, DeviceUnavailable, UnsafeType, UnsupportedModel
 
 log = logging.getLogger(__name__)
+
+# A forest of another patch release warns for every tree.
+_WARNINGS: Final = 10_000
 
 
 def load(artifact: Artifact, placement: Placement) -> SklearnBackend:
@@ -36,7 +39,9 @@ def load(artifact: Artifact, placement: Placement) -> SklearnBackend:
             f"{artifact.path.name} holds {_what_is(model)} itself, not a fitted instance of it: "
             "fit one and save that: joblib.dump(model.fit(X, y), 'model.joblib')"
         )
-    if not any(hasattr(model, name) for name in ("predict", "transform")):
+    # Data frames have a method of that name, too.
+    is_data = type(model).__module__.partition(".")[0] in ("pandas", "numpy", "scipy", "polars")
+    if is_data or not any(hasattr(model, name) for name in ("predict", "transform")):
         own_rows = any(hasattr(model, name) for name in ("fit_predict", "fit_transform"))
         raise UnsupportedModel(
             f"{artifact.path.name} holds {_what_is(model)}, which has neither predict nor transform; "
@@ -57,8 +62,16 @@ def _read(artifact: Artifact, mode: remedies.Mode) -> tuple[Any, str]:
     name = artifact.path.name
     form: Literal["pickle", "skops"] = "skops" if artifact.form == "skops" else "pickle"
     mismatch = remedies.check(artifact.path, mode, form)
-    with warnings.catch_warnings(record=True) as caught:
+    said: list[Any] = []
+
+    def note(message: Any, *_: Any) -> None:
+        if len(said) < _WARNINGS:
+            said.append(message)
+
+    # Not `record=True`: that keeps every warning of the process for as long as a load hangs.
+    with warnings.catch_warnings():
         warnings.simplefilter("always")
+        warnings.showwarning = note  # type: ignore[assignment]
         try:
             model = _unskops(artifact) if form == "skops" else joblib.load(artifact.path)
         except ArtifactFault:
@@ -70,7 +83,6 @@ def _read(artifact: Artifact, mode: remedies.Mode) -> tuple[Any, str]:
             raise BadArtifact(f"{name} ({artifact.size_bytes:,} bytes) does not fit into the memory") from error
         except Exception as error:  # an unpickled model runs its own code, which may raise anything
             raise _cannot(artifact, error) from error
-    said = [each.message for each in caught]
     mismatches = [each for each in said if isinstance(each, InconsistentVersionWarning)]
     versions = [each.original_sklearn_version for each in mismatches]
     mismatch = mismatch or remedies.check_versions(name, versions, mode)

@@ -65,6 +65,11 @@ class SklearnBackend:
             model, first, artifact.manifest, lambda tried, row: self._failure(tried, row, names), self._name
         )
         self.signature = self._signature(names)
+        # Code of the author's own may look at all of a batch to understand one text, as pandas.to_datetime does.
+        own = [column for column in self._inputs.columns if column.datatype == "BYTES" and not column.datetime]
+        if not self.reentrant and any(column.categories is None and not column.unused for column in own):
+            allowed = artifact.manifest.batching
+            self.mixes_rows |= not (allowed.enabled and "enabled" in allowed.model_fields_set)
         self.facts: Mapping[str, str] = {
             "estimator": type(model).__name__,
             "scikit_learn": sklearn.__version__,
@@ -77,6 +82,14 @@ class SklearnBackend:
 
     def run(self, inputs: Mapping[str, Array], outputs: tuple[str, ...]) -> dict[str, Array]:
         table = inputs[INPUT]
+        groups = self._inputs.alike(table)
+        if not groups:
+            return self._run(table, outputs)
+        parts = [self._run(table[rows], outputs) for rows in groups]
+        order = np.argsort(np.concatenate(groups))
+        return {name: np.concatenate([part[name] for part in parts])[order] for name in outputs}
+
+    def _run(self, table: Array, outputs: tuple[str, ...]) -> dict[str, Array]:
         if self._doubled and len(table) == 1:
             answers = self._call(self._inputs.for_model(np.repeat(table, 2, axis=0)), outputs)
             return {name: array[:1] for name, array in answers.items()}
@@ -132,7 +145,9 @@ class SklearnBackend:
                     given[rows] = self.run(self.example(rows), names)
             several = [rows for rows in given if rows > 1]
             fitting = [name for name in names if all(_rows_of(given[rows][name]) == rows for rows in several)]
-            if several and any(_rows_of(given[1][name]) != 1 for name in fitting):
+            if several and any(
+                _rows_of(given[1][name]) != 1 or given[1][name].shape[1:] != given[2][name].shape[1:] for name in fitting
+            ):
                 # SparsePCA drops the row axis of a single row (its ridge regression squeezes); of two rows it is right.
                 self._doubled = True
                 given[1] = self.run(self.example(1), names)

@@ -1,6 +1,6 @@
 """From a request's table to what the model was trained on: a data frame, or an array of objects.
 
-Called once a batch. Every column gets the datatype that its signature promises, however the values came.
+Called once a batch. Every column gets the datatype that its signature promises, whatever else is in the batch.
 """
 
 from collections.abc import Sequence
@@ -20,26 +20,52 @@ def for_model(table: Array, columns: Sequence[Column], missing: Sequence[Any], *
     if framed:
         series = [_series(each, column, gap) for each, column, gap in zip(values, columns, missing, strict=True)]
         return _data_frame(dict(zip(names, series, strict=True)), None)
+    if len({each.dtype for each in values}) == 1 and values[0].dtype != object:
+        return np.column_stack(values)
     made = np.empty(table.shape, dtype=object)
     for at, each in enumerate(values):
         made[:, at] = each
     return made
 
 
-def _values(given: Array, column: Column, missing: Any) -> Array:
-    """One column's values in a datatype that depends on the column only, never on what else is in the batch.
+def alike(table: Array, columns: Sequence[Column]) -> list[Array]:
+    """Which rows may be run together: those with the same types in the columns whose type depends on their values.
 
-    As pandas does, integers of which some may be missing become floats.
+    So a row's answer never depends on the rows beside it, in its own request or in another's.
+    """
+    changing = [at for at, column in enumerate(columns) if column.changing]
+    if not changing or len(table) == 1:
+        return []
+    groups: dict[tuple[type, ...], list[int]] = {}
+    for row, kinds in enumerate(zip(*([type(value) for value in table[:, at]] for at in changing), strict=True)):
+        groups.setdefault(kinds, []).append(row)
+    return [np.array(rows) for rows in groups.values()] if len(groups) > 1 else []
+
+
+def _pandas_3() -> bool:
+    import pandas as pd
+
+    return int(pd.__version__.partition(".")[0]) >= 3
+
+
+def _values(given: Array, column: Column, missing: Any) -> Array:
+    """One column's values in its own datatype. As in pandas, integers and booleans with a gap among them become something
+    else: that is why `alike` keeps rows with such gaps and those without apart.
     """
     if column.datetime:
-        return np.array(given.tolist(), dtype="datetime64[us]")
+        # The unit that this pandas gives to times: since version 3 it is no longer the nanosecond.
+        return np.array(given.tolist(), dtype="datetime64[us]" if _pandas_3() else "datetime64[ns]")
     kind = column.dtype.kind
-    gaps = column.nullable or not column.required
-    if column.unused or (kind in "iu" and gaps):
+    if (column.either and kind == "f") or (missing is None and kind in "iuf"):
+        return given  # as the numbers come; or the model was shown None among numbers, which no array of numbers holds
+    gaps = [value is None for value in given] if kind in "iubO" else []
+    if column.unused:
+        return np.full(len(given), np.nan)
+    if kind in "iu" and any(gaps):
         return given.astype(np.float64)
-    if kind == "O" or (kind == "b" and gaps):
+    if kind == "O" or (kind == "b" and any(gaps)):
         filled = given.copy()
-        filled[[value is None for value in given]] = missing
+        filled[gaps] = missing
         return filled
     return given.astype(column.dtype)
 
@@ -47,10 +73,16 @@ def _values(given: Array, column: Column, missing: Any) -> Array:
 def _series(values: Array, column: Column, missing: Any) -> Any:
     import pandas as pd
 
+    if column.category:
+        return pd.Series(values, dtype="category")
+    if column.either and not all(isinstance(value, str) for value in values):
+        return pd.Series(values.tolist())
+    if missing is None and values.dtype == object:
+        return pd.Series(values, dtype=object)
     if column.datatype != "BYTES" or column.datetime:
         return pd.Series(values, copy=False)
     # What pandas makes of texts since version 3; it has no place for None, which some models were shown for a missing value.
-    texts = "str" if missing is not None and int(pd.__version__.partition(".")[0]) >= 3 else object
+    texts = "str" if missing is not None and _pandas_3() else object
     return pd.Series(values, dtype=texts)
 
 

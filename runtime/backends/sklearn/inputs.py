@@ -7,14 +7,18 @@ tried with one row; the first that the model takes is what is served, so that no
 import itertools
 import logging
 import math
+import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 
 from runtime.backends.sklearn import columns, frames
-from runtime.backends.sklearn.columns import Hint
+from runtime.backends.sklearn.columns import Branch, Hint
 from runtime.errors import BadArtifact
 from runtime.manifest import Manifest
 from runtime.tensors import Array, Column, TensorSpec, datatype_of
@@ -26,8 +30,8 @@ INPUT: Final = "input"
 # Whether the model takes these rows, and why not.
 Try = Callable[["Inputs", Array], str]
 
-_COMBINATIONS: Final = 27
-_TRIALS: Final = 200
+_COMBINATIONS: Final = 125
+_TRIALS_S: Final = 3.0
 # Fitted attributes that hold a row like those that the model was trained on.
 _ROWS_OF_TRAINING: Final = (
     *("_fit_X", "X_train_", "X_fit_", "cluster_centers_", "theta_", "mean_", "center_", "data_min_", "statistics_"),
@@ -39,13 +43,14 @@ class Inputs:
     """The model's input: `example` is one row that it takes, as it comes from a request.
 
     `columns` are those of a table with names; `missing` is what each of them shows the model for a missing value; of those in
-    `settled` the manifest says whether they take one. `framed`: the model gets a data frame.
+    `settled` the manifest says whether they take one. `typed`: it says the types. `framed`: the model gets a data frame.
     """
 
     example: Array
     columns: tuple[Column, ...] = ()
     missing: tuple[Any, ...] = ()
     settled: frozenset[int] = frozenset()
+    typed: bool = False
     framed: bool = False
     fixed: bool = True
     nullable: bool = False
@@ -57,6 +62,10 @@ class Inputs:
         shape = (-1, *(self.example.shape[1:] if self.fixed else (-1,) * (self.example.ndim - 1)))
         objects = self.example.dtype == object and isinstance(self.example.flat[0], dict)
         return TensorSpec(INPUT, datatype_of(self.example.dtype), shape, self.nullable, self.limit, objects)
+
+    def alike(self, table: Array) -> list[Array]:
+        """The indices of rows that may be run together, where not all of them may; else nothing."""
+        return frames.alike(table, self.columns) if self.columns and table.dtype == object else []
 
     def for_model(self, table: Array) -> Any:
         """What the model is called with, from the request's rows."""
@@ -100,13 +109,17 @@ def _candidates(model: Any, first: Any, manifest: Manifest) -> Iterator[Inputs]:
         yield from _without_width(model, first, manifest)
         return
     hints = columns.find(model, width)
-    plain = not any(hint.open or isinstance(hint.values[0], (str, bool)) or hint.values[0] is None for hint in hints)
-    if plain and not any(hint.categories for hint in hints):
+    if all(_is_plain(hint) for hint in hints):
         yield from _of_numbers(names, width, first)
     else:
         yield from _of_hints(names, hints)
         if not names:
             yield from _of_numbers(names, width, first)
+
+
+def _is_plain(hint: Hint) -> bool:
+    """Whether a column holds numbers that are like any others."""
+    return len(hint.values) == 1 and type(hint.values[0]) in (int, float) and not hint.datatype and hint.missing is not None
 
 
 def _of_numbers(names: Sequence[str], width: int, first: Any) -> Iterator[Inputs]:
@@ -124,25 +137,62 @@ def _of_numbers(names: Sequence[str], width: int, first: Any) -> Iterator[Inputs
 
 def _of_hints(names: Sequence[str], hints: Sequence[Hint]) -> Iterator[Inputs]:
     """Every combination of what the open columns may hold, those of one transformer together; not too many."""
+    hints = _surviving(names, hints)
     groups = list(dict.fromkeys(hint.group for hint in hints if hint.open))
     choices = [next(hint.values for hint in hints if hint.group == group and hint.open) for group in groups]
     for chosen in itertools.islice(itertools.product(*choices), _COMBINATIONS):
         of_group = dict(zip(groups, chosen, strict=True))
-        values = [of_group[hint.group] if hint.open else hint.values[0] for hint in hints]
-        made = tuple(
+        yield _with_values(names, hints, [of_group[hint.group] if hint.open else hint.values[0] for hint in hints])
+
+
+def _with_values(names: Sequence[str], hints: Sequence[Hint], values: Sequence[Any]) -> Inputs:
+    """A table whose columns hold such values."""
+    made = []
+    for at, (hint, value) in enumerate(zip(hints, values, strict=True)):
+        unused = hint.weight == columns.UNUSED.weight
+        number = type(value) is float and hint.weight == columns.OF_FOREIGN_CODE.weight
+        made.append(
             Column(
                 names[at] if names else f"x{at}",
-                columns.datatype_of_value(value),
-                required=hint.weight != columns.UNUSED.weight,
-                unused=hint.weight == columns.UNUSED.weight,
-                booleans=hint.open and hint.values[0] == 0.0 and value == 0.0,
+                hint.datatype or columns.datatype_of_value(value),
+                nullable=bool(hint.takes_missing),
+                required=not unused,
+                unused=unused,
+                datetime=isinstance(value, datetime),
+                # To code of somebody's own it may matter whether a number is an integer.
+                either=number and hint.branch is not None,
+                booleans=number and hint.branch is None,
                 categories=hint.categories,
             )
-            for at, (hint, value) in enumerate(zip(hints, values, strict=True))
         )
-        example = np.empty((1, len(values)), dtype=object)
-        example[0] = values
-        yield Inputs(example, made, tuple(hint.missing for hint in hints), framed=bool(names))
+    example = np.empty((1, len(values)), dtype=object)
+    example[0] = values
+    settled = frozenset(at for at, hint in enumerate(hints) if hint.takes_missing is not None)
+    return Inputs(example, tuple(made), tuple(hint.missing for hint in hints), settled, framed=bool(names))
+
+
+def _surviving(names: Sequence[str], hints: Sequence[Hint]) -> list[Hint]:
+    """Try each branch of the model that reads open columns alone, with each of the values: those that it takes are left."""
+    made = list(hints)
+    for branch in {id(hint.branch): hint.branch for hint in hints if hint.branch is not None}.values():
+        open_ones = [at for at in branch.at if hints[at].open]
+        left = [value for value in hints[open_ones[0]].values if _takes(branch, value, names, hints)]
+        for at in open_ones if left else []:
+            made[at] = replace(hints[at], values=tuple(left), branch=branch)
+    return made
+
+
+def _takes(branch: Branch, value: Any, names: Sequence[str], hints: Sequence[Hint]) -> bool:
+    own = [hints[at] for at in branch.at]
+    row = _with_values([names[at] for at in branch.at] if names else (), own, [value if h.open else h.values[0] for h in own])
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            table = row.for_model(row.example)
+            branch.step.transform((table.iloc[:, 0] if names else table[:, 0]) if branch.single else table)
+    except Exception:  # noqa: BLE001 - it may fail in any way that its code can
+        return False
+    return True
 
 
 def _without_width(model: Any, first: Any, manifest: Manifest) -> Iterator[Inputs]:
@@ -176,11 +226,12 @@ def _of_manifest(manifest: Manifest, names: Sequence[str], width: int | None, mo
         )
     if width is not None and len(said) != width:
         raise BadArtifact(f"the manifest has {len(said)} columns, but the model was trained with {width}")
-    hints = columns.find(model, len(said)) if width is not None else []
+    hints = columns.find(model, len(said), names or tuple(said))
     order = names or tuple(said)
     made, missing, values = [], [], []
+    hints = _surviving(order, hints)
     for at, name in enumerate(order):
-        column, hint = said[name], hints[at] if hints else None
+        column, hint = said[name], hints[at]
         made.append(
             Column(
                 name,
@@ -188,26 +239,28 @@ def _of_manifest(manifest: Manifest, names: Sequence[str], width: int | None, mo
                 nullable=bool(column.nullable),
                 required=column.required,
                 datetime=column.format == "datetime",
-                unused=hint is not None and hint.weight == columns.UNUSED.weight,
+                category=column.format == "category",
+                unused=hint.weight == columns.UNUSED.weight,
             )
         )
-        missing.append(hint.missing if hint else math.nan)
+        missing.append(hint.missing)
         values.append(_example_of(made[-1], hint, text))
     example = np.empty((1, len(values)), dtype=object)
     example[0] = values
     settled = frozenset(at for at, name in enumerate(order) if said[name].nullable is not None)
-    return Inputs(example, tuple(made), tuple(missing), settled, framed=True)
+    return Inputs(example, tuple(made), tuple(missing), settled, typed=True, framed=True)
 
 
-def _example_of(column: Column, hint: Hint | None, text: str) -> Any:
+def _example_of(column: Column, hint: Hint, text: str) -> Any:
     kind = column.dtype.kind
     if column.datetime:
-        return np.datetime64(columns.A_DATE, "us").item()
-    if hint is not None and not hint.open and columns.datatype_of_value(hint.values[0]) == column.datatype:
+        return datetime.fromisoformat(columns.A_DATE)
+    if not hint.open and columns.datatype_of_value(hint.values[0]) == column.datatype:
         return hint.values[0]
-    if hint is not None and isinstance(hint.values[0], (int, float)) and kind in "iuf":
+    if isinstance(hint.values[0], (int, float)) and kind in "iuf":
         return int(hint.values[0]) if kind in "iu" else float(hint.values[0])
-    return {"b": False, "O": text, "f": 0.0}.get(kind, 0)
+    taken = [value for value in hint.values if isinstance(value, str)]
+    return {"b": False, "O": text if text in taken or not taken else taken[0], "f": 0.0}.get(kind, 0)
 
 
 def _names(model: Any) -> tuple[str, ...]:
@@ -217,6 +270,9 @@ def _names(model: Any) -> tuple[str, ...]:
 def _width(model: Any, first: Any) -> int | None:
     """The values of a row. A pipeline that begins with passthrough asks that step in vain; the first that was fitted knows."""
     width = getattr(model, "n_features_in_", getattr(first, "n_features_in_", None))
+    while width is None and isinstance(first, Pipeline):
+        first = next((step for _, step in first.steps if step not in (None, "passthrough")), None)
+        width = getattr(first, "n_features_in_", None)
     if width is None:  # not set by support vector machines whose kernel is a function
         shape = getattr(first, "shape_fit_", ())
         width = shape[1] if len(shape) == 2 else None  # type: ignore[misc]
@@ -229,8 +285,8 @@ def _width(model: Any, first: Any) -> int | None:
 def _refined(inputs: Inputs, takes: Try) -> Inputs:
     """The same with what it takes of missing values and large numbers, and with its width."""
     if inputs.example.dtype == object and inputs.columns:
-        inputs = _with_nullable(inputs, takes)
-        _warn_of_open(inputs, takes)
+        _check_said(inputs, takes)
+        inputs = _with_either(_with_nullable(inputs, takes), takes)
         return _with_limit(_plainest(inputs), takes)
     if inputs.example.dtype.kind != "f":
         return inputs
@@ -239,6 +295,16 @@ def _refined(inputs: Inputs, takes: Try) -> Inputs:
     nullable = not takes(inputs, np.full_like(inputs.example, np.nan))
     made = tuple(replace(column, nullable=nullable) for column in inputs.columns)
     return _with_limit(replace(inputs, nullable=nullable, columns=made), takes)
+
+
+def _check_said(inputs: Inputs, takes: Try) -> None:
+    """Raise BadArtifact if the manifest lets columns be null where the model fails on it."""
+    said = [at for at in inputs.settled if inputs.columns[at].nullable and not inputs.columns[at].unused]
+    row = inputs.example.copy()
+    row[0, said] = None
+    if inputs.typed and said and (failure := takes(inputs, row)):
+        names = ", ".join(inputs.columns[at].name for at in said)
+        raise BadArtifact(f"the manifest says that {names} may be null, but on such a row the model fails: {failure}")
 
 
 def _with_limit(inputs: Inputs, takes: Try) -> Inputs:
@@ -256,12 +322,14 @@ def _with_limit(inputs: Inputs, takes: Try) -> Inputs:
 def _with_nullable(inputs: Inputs, takes: Try) -> Inputs:
     """Try which columns take a missing value: all at once, then in halves, so that a hundred columns cost some ten runs."""
     used = [at for at, column in enumerate(inputs.columns) if not column.unused and at not in inputs.settled]
-    left = [_TRIALS]
+    end = time.monotonic() + _TRIALS_S
 
     def try_some(some: list[int]) -> list[int]:
-        if not some or not left[0]:
+        if not some:
             return []
-        left[0] -= 1
+        if time.monotonic() > end:
+            log.warning("so many columns could not be tried for missing values in time; they are taken as they come")
+            return some
         row = inputs.example.copy()
         row[0, some] = None
         tried = tuple(replace(c, nullable=c.nullable or at in some) for at, c in enumerate(inputs.columns))
@@ -271,31 +339,42 @@ def _with_nullable(inputs: Inputs, takes: Try) -> Inputs:
         return try_some(some[:middle]) + try_some(some[middle:]) if middle else []
 
     free = {*try_some(used), *(at for at, column in enumerate(inputs.columns) if column.unused)}
-    made = tuple(replace(column, nullable=column.nullable or at in free) for at, column in enumerate(inputs.columns))
-    return replace(inputs, columns=made)
+    made = []
+    for at, column in enumerate(inputs.columns):
+        nullable = column.nullable or at in free
+        if not column.required and not nullable:
+            log.warning(
+                "the manifest lets rows leave out the column %r, but the model takes no missing value there", column.name
+            )
+        made.append(replace(column, nullable=nullable, required=column.required or not nullable))
+    return replace(inputs, columns=tuple(made))
 
 
 def _plainest(inputs: Inputs) -> Inputs:
     """A table whose columns are all floats of one kind is an array of them, which costs least per request."""
     first = inputs.columns[0]
-    kinds = {(c.datatype, c.nullable, c.required, c.unused, c.datetime, c.booleans, c.categories) for c in inputs.columns}
-    if kinds != {("FP64", first.nullable, True, False, False, False, None)}:
+    if {replace(column, name="") for column in inputs.columns} != {Column("", nullable=first.nullable)}:
         return inputs
     made = inputs.columns if inputs.framed else ()
     return replace(inputs, example=inputs.example.astype(np.float64), nullable=first.nullable, columns=made)
 
 
-def _warn_of_open(inputs: Inputs, takes: Try) -> None:
-    """Say where only a trial chose between texts and numbers and both would do."""
+def _with_either(inputs: Inputs, takes: Try) -> Inputs:
+    """Find the columns of texts that only a trial chose and that take numbers as well: nothing here knows which they are."""
+    made = list(inputs.columns)
     for at, column in enumerate(inputs.columns):
-        if column.datatype != "BYTES" or column.datetime or inputs.example[0, at] not in (columns.A_DATE, columns.A_TEXT):
+        if column.datatype != "BYTES" or column.datetime or inputs.typed:
+            continue
+        if inputs.example[0, at] not in (columns.A_DATE, columns.A_TEXT) or column.unused:
             continue
         row = inputs.example.copy()
         row[0, at] = 0.0
-        tried = tuple(replace(c, datatype="FP64") if i == at else c for i, c in enumerate(inputs.columns))
-        if not takes(replace(inputs, columns=tried), row):
+        tried = replace(column, either=True)
+        if not takes(replace(inputs, columns=(*made[:at], tried, *made[at + 1 :])), row):
+            made[at] = tried
             log.warning(
-                "the column %r is served as a text, but code of its own reads it, which takes numbers as well: "
-                "say which in a model.json beside the model (columns)",
+                "the column %r takes texts and numbers, and only code of your own knows which it was trained with: JSON is "
+                "taken as it comes, of CSV only what can be no number; a model.json beside the model settles it (columns)",
                 column.name,
             )
+    return replace(inputs, columns=tuple(made))
