@@ -43,7 +43,8 @@ class Hint:
     `values` are values that the model is thought to take, the best guess first, more than one only where nothing fitted
     says more. `datatype` is known where an encoder's is. `weight` tells which of two hints knows better. `missing` is what the
     model was shown for a missing value, `takes_missing` whether it takes one, where that is known. `categories` are all values
-    that are taken, where others are an error. `branch` is the part of the model that reads it first, if it can be tried alone.
+    that are taken, where others are an error. `own`: only code of the author's reads it. `branch` is the part of the model that
+    reads it first, if it can be tried alone.
     """
 
     weight: int
@@ -52,6 +53,7 @@ class Hint:
     missing: Any = math.nan
     categories: frozenset[Any] | None = None
     takes_missing: bool | None = None
+    own: bool = False
     group: int = 0
     branch: "Branch | None" = None
 
@@ -66,7 +68,7 @@ UNUSED: Final = Hint(1, (None,))
 _NUMBER: Final = Hint(3, (0.0,))
 _TEXT: Final = Hint(4, (A_TEXT,))
 # Users' code: it may parse dates, look at words, or compute; code that computes fails on texts.
-OF_FOREIGN_CODE: Final = Hint(2, (A_DATE, A_TEXT, 0.0, False, datetime.fromisoformat(A_DATE)))
+OF_FOREIGN_CODE: Final = Hint(2, (A_DATE, A_TEXT, 0.0, False, datetime.fromisoformat(A_DATE)), own=True)
 _PASSED_ON: Final = Hint(2, (0.0, A_TEXT))
 
 
@@ -93,7 +95,7 @@ def _look(step: Any, at: Sequence[int | None], found: dict[int, Hint], depth: in
                 _look(each, its, found, depth + 1)
                 branch = Branch(each, tuple(place for place in its if place is not None), isinstance(given, (str, int)))
                 for own in branch.at:
-                    if found[own].values == OF_FOREIGN_CODE.values and found[own].branch is None:
+                    if found[own].own and found[own].branch is None:
                         found[own] = replace(found[own], branch=branch)
     elif isinstance(step, FeatureUnion):
         for _, each in step.transformer_list:

@@ -66,10 +66,10 @@ class SklearnBackend:
         )
         self.signature = self._signature(names)
         # Code of the author's own may look at all of a batch to understand one text, as pandas.to_datetime does.
-        own = [column for column in self._inputs.columns if column.datatype == "BYTES" and not column.datetime]
-        if not self.reentrant and any(column.categories is None and not column.unused for column in own):
-            allowed = artifact.manifest.batching
-            self.mixes_rows |= not (allowed.enabled and "enabled" in allowed.model_fields_set)
+        own = [self._inputs.columns[at] for at in self._inputs.own if self._inputs.columns]
+        if any(column.datatype == "BYTES" and not column.datetime for column in own):
+            batching = artifact.manifest.batching
+            self.mixes_rows |= not (batching.enabled and "enabled" in batching.model_fields_set)
         self.facts: Mapping[str, str] = {
             "estimator": type(model).__name__,
             "scikit_learn": sklearn.__version__,

@@ -43,7 +43,8 @@ class Inputs:
     """The model's input: `example` is one row that it takes, as it comes from a request.
 
     `columns` are those of a table with names; `missing` is what each of them shows the model for a missing value; of those in
-    `settled` the manifest says whether they take one. `typed`: it says the types. `framed`: the model gets a data frame.
+    `settled` it is known whether they take one. `typed`: a manifest says the types. Those in `own` only code of the author's
+    reads. `framed`: the model gets a data frame.
     """
 
     example: Array
@@ -51,6 +52,7 @@ class Inputs:
     missing: tuple[Any, ...] = ()
     settled: frozenset[int] = frozenset()
     typed: bool = False
+    own: frozenset[int] = frozenset()
     framed: bool = False
     fixed: bool = True
     nullable: bool = False
@@ -168,7 +170,8 @@ def _with_values(names: Sequence[str], hints: Sequence[Hint], values: Sequence[A
     example = np.empty((1, len(values)), dtype=object)
     example[0] = values
     settled = frozenset(at for at, hint in enumerate(hints) if hint.takes_missing is not None)
-    return Inputs(example, tuple(made), tuple(hint.missing for hint in hints), settled, framed=bool(names))
+    own = frozenset(at for at, hint in enumerate(hints) if hint.own)
+    return Inputs(example, tuple(made), tuple(hint.missing for hint in hints), settled, own=own, framed=bool(names))
 
 
 def _surviving(names: Sequence[str], hints: Sequence[Hint]) -> list[Hint]:
@@ -248,7 +251,8 @@ def _of_manifest(manifest: Manifest, names: Sequence[str], width: int | None, mo
     example = np.empty((1, len(values)), dtype=object)
     example[0] = values
     settled = frozenset(at for at, name in enumerate(order) if said[name].nullable is not None)
-    return Inputs(example, tuple(made), tuple(missing), settled, typed=True, framed=True)
+    own = frozenset(at for at, hint in enumerate(hints) if hint.own)
+    return Inputs(example, tuple(made), tuple(missing), settled, typed=True, own=own, framed=True)
 
 
 def _example_of(column: Column, hint: Hint, text: str) -> Any:
