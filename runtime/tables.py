@@ -49,8 +49,9 @@ def _checked(column: Column, values: list[Any], place: Place, at: int) -> list[A
     allowed, wanted = _EITHER if column.either and kind == "O" else _TAKES[kind]
     strange = set(map(type, values)) - allowed
     if column.booleans and bool in strange:
-        values = [float(value) if type(value) is bool else value for value in values]
         strange.remove(bool)
+        if not column.either:
+            values = [float(value) if type(value) is bool else value for value in values]
 
     def refuse(wrong: Callable[[Any], bool], why: str) -> InputMismatch:
         row = next(i for i, value in enumerate(values) if wrong(value))

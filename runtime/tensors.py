@@ -63,7 +63,8 @@ class TensorSpec:
     """Name, datatype and shape of one input or output; axis 0 is the row axis unless the signature is not batched.
 
     `nullable`: a null stands for NaN and the model takes it. `limit`: the largest magnitude that the model takes.
-    `objects`: a value is an object with any keys, as the model's own vectorizer takes it.
+    `objects`: a value is an object with any keys, as the model's own vectorizer takes it. `booleans`: true and false are
+    numbers, as they may be in the data frame that the model was trained on.
     """
 
     name: str
@@ -72,6 +73,7 @@ class TensorSpec:
     nullable: bool = False
     limit: float = math.inf
     objects: bool = False
+    booleans: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -89,8 +91,8 @@ class Column:
     `nullable`: a null is a missing value, and the model takes it. Not `required`: a row given by names may leave it out.
     `unused`: the model was trained with it and does not look at it, so any value does. `datetime`: an ISO 8601 text on the
     wire, a numpy.datetime64 for the model. `category`: pandas' own type of that name for the model. `either`: texts, numbers
-    and booleans, as they come, since nobody said which. `booleans`: true and false are numbers there, as in a data frame whose
-    columns a model passes on. `categories`: the only values that it takes. `limit`: the largest magnitude.
+    and booleans, as they come, since nobody said which. `booleans`: true and false are numbers there. `categories`: the only
+    values that it takes. `limit`: the largest magnitude.
     """
 
     name: str
@@ -278,6 +280,8 @@ def _leaves(spec: TensorSpec, flat: list[Any], shape: list[int], where: str, col
 
     types = set(map(type, flat))
     strange = types - allowed
+    if spec.booleans and spec.dtype.kind == "f":
+        strange.discard(bool)
     if type(None) in strange and spec.dtype.kind == "f":
         if not spec.nullable:
             raise refuse(lambda v: v is None, f"is null, but this model takes no missing values; expected {wanted}")

@@ -159,8 +159,13 @@ def _schema_of_value(column: Column) -> dict[str, Any]:
     made = dict(_JSON_TYPES[column.dtype.kind])
     if column.categories is not None and len(column.categories) <= NAMED_CATEGORIES:
         made["enum"] = sorted(column.categories, key=str) + ([None] if column.nullable else [])
-    if column.nullable or not column.required:
-        made["type"] = [made["type"], "null"]
+    types = [
+        made["type"],
+        *(["boolean"] if column.booleans else []),
+        *(["null"] if column.nullable or not column.required else []),
+    ]
+    if len(types) > 1:
+        made["type"] = types
     return made | ({"format": "date-time"} if column.datetime else {})
 
 

@@ -231,7 +231,7 @@ def test_inputs_by_column(columns: Server) -> None:
         ({**{n: v for n, v in AS_COLUMNS.items() if n != "petal_width"}, "petal_widht": 1.0}, ["petal_width"]),
         ({**AS_COLUMNS, "petal_width": None}, ["petal_width", "null"]),
         ({**AS_COLUMNS, "petal_width": "0.2"}, ["petal_width", "a string"]),
-        ({**AS_COLUMNS, "petal_width": True}, ["petal_width", "a boolean"]),
+        ({**AS_COLUMNS, "petal_width": [True]}, ["petal_width", "an array"]),
         ([5.1, 3.5, None, 0.2], ["petal_length", "null"]),
         ({}, ["sepal_length"]),
     ],

@@ -117,7 +117,7 @@ def test_every_format_gives_the_answers_of_the_direct_call(served: Any, form: st
     [
         ({"city": 5}, "features[1] (city) is an integer, expected a string (BYTES)"),
         ({"age": "41"}, "features[2] (age) is a string, expected a number (FP64)"),
-        ({"age": True}, "features[2] (age) is a boolean, expected a number (FP64)"),
+        ({"zip": True}, "features[7] (zip) is a boolean, expected a number (FP64); send 1 for true and 0 for false"),
         ({"zip": 11}, "features[7] (zip) is none of the values that the model was trained with: 10, 20, 35"),
         ({"agee": 3}, "features has the unknown column 'agee': did you mean 'age'?"),
         ({"since": None}, "features[5] (since) is null, but this model takes no missing values there; expected a string"),
@@ -577,3 +577,16 @@ def test_a_column_named_as_the_input(served: Any) -> None:
     given = {name: frame[name].tolist() for name in frame}
     assert answer(backend, {"inputs": given}) == pytest.approx(model.predict(frame))
     assert answer(backend, {"features": {"input": 1.0, "features": 3.0}}) == pytest.approx(model.predict(frame)[:1])
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_booleans_are_numbers_in_a_data_frame(served: Any, scaled: bool) -> None:
+    frame = pd.get_dummies(pd.DataFrame({"city": ["a", "b", "a", "c"], "age": [1.0, 2.0, 3.0, 9.0]}))
+    model = make_pipeline(*([StandardScaler()] if scaled else []), LinearRegression()).fit(frame, [1.0, 2.0, 3.0, 5.0])
+    backend = served(model)
+    assert records(frame)[0]["city_a"] is True
+    expected = pytest.approx(model.predict(frame))
+    assert answer(backend, {"instances": records(frame)}) == expected
+    call = predict.decode(Request(frame.to_csv(index=False).encode(), {b"content-type": b"text/csv"}), backend.signature)
+    assert backend.run(call.tensors, ("predict",))["predict"] == expected  # type: ignore[arg-type]
+    assert backend.signature.take_row([1.0, 1, 0, 0]) is not None

@@ -43,8 +43,8 @@ class Hint:
     `values` are values that the model is thought to take, the best guess first, more than one only where nothing fitted
     says more. `datatype` is known where an encoder's is. `weight` tells which of two hints knows better. `missing` is what the
     model was shown for a missing value, `takes_missing` whether it takes one, where that is known. `categories` are all values
-    that are taken, where others are an error. `own`: only code of the author's reads it. `branch` is the part of the model that
-    reads it first, if it can be tried alone.
+    that are taken, where others are an error. `booleans`: they may be among its numbers. `own`: only code of the author's reads it.
+    `branch` is the part of the model that reads it first, if it can be tried alone.
     """
 
     weight: int
@@ -53,6 +53,7 @@ class Hint:
     missing: Any = math.nan
     categories: frozenset[Any] | None = None
     takes_missing: bool | None = None
+    booleans: bool = True
     own: bool = False
     group: int = 0
     branch: "Branch | None" = None
@@ -185,7 +186,9 @@ def _of_categories(categories: Any, *, closed: bool) -> Hint:
     # A float is seldom written as it was learnt: only the model itself says which of them it takes.
     exact = datatype != "FP32" and all(type(value) in (str, bool, int) or float(value).is_integer() for value in known)
     takes_missing = len(known) < len(values) if closed else None
-    return Hint(5, (known[0],), datatype, missing, frozenset(known) if closed and exact else None, takes_missing)
+    takes = frozenset(known) if closed and exact else None
+    # pandas' nullable booleans are encoded as 0 and 1.
+    return Hint(5, (known[0],), datatype, missing, takes, takes_missing, booleans={0, 1}.issuperset(known))
 
 
 def _datatype_of_all(values: Sequence[Any], dtype: Any) -> str:

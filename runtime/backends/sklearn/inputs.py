@@ -63,7 +63,9 @@ class Inputs:
         """The input's spec: a table, or values of one datatype."""
         shape = (-1, *(self.example.shape[1:] if self.fixed else (-1,) * (self.example.ndim - 1)))
         objects = self.example.dtype == object and isinstance(self.example.flat[0], dict)
-        return TensorSpec(INPUT, datatype_of(self.example.dtype), shape, self.nullable, self.limit, objects)
+        return TensorSpec(
+            INPUT, datatype_of(self.example.dtype), shape, self.nullable, self.limit, objects, booleans=self.framed
+        )
 
     def alike(self, table: Array) -> list[Array]:
         """The indices of rows that may be run together, where not all of them may; else nothing."""
@@ -125,7 +127,7 @@ def _is_plain(hint: Hint) -> bool:
 
 
 def _of_numbers(names: Sequence[str], width: int, first: Any) -> Iterator[Inputs]:
-    made = tuple(Column(name) for name in names)
+    made = tuple(Column(name, booleans=True) for name in names)
     rows = [np.zeros((1, width)), np.ones((1, width))]
     for attribute in _ROWS_OF_TRAINING:
         seen = getattr(first, attribute, None)
@@ -152,7 +154,6 @@ def _with_values(names: Sequence[str], hints: Sequence[Hint], values: Sequence[A
     made = []
     for at, (hint, value) in enumerate(zip(hints, values, strict=True)):
         unused = hint.weight == columns.UNUSED.weight
-        number = type(value) is float and hint.weight == columns.OF_FOREIGN_CODE.weight
         made.append(
             Column(
                 names[at] if names else f"x{at}",
@@ -162,8 +163,9 @@ def _with_values(names: Sequence[str], hints: Sequence[Hint], values: Sequence[A
                 unused=unused,
                 datetime=isinstance(value, datetime),
                 # To code of somebody's own it may matter whether a number is an integer.
-                either=number and hint.branch is not None,
-                booleans=number and hint.branch is None,
+                either=hint.own and type(value) is float,
+                # A column of booleans and one of numbers are the same to scikit-learn, and nothing fitted tells them apart.
+                booleans=bool(names) and hint.booleans and type(value) in (float, int),
                 categories=hint.categories,
             )
         )
@@ -357,7 +359,7 @@ def _with_nullable(inputs: Inputs, takes: Try) -> Inputs:
 def _plainest(inputs: Inputs) -> Inputs:
     """A table whose columns are all floats of one kind is an array of them, which costs least per request."""
     first = inputs.columns[0]
-    if {replace(column, name="") for column in inputs.columns} != {Column("", nullable=first.nullable)}:
+    if {replace(column, name="") for column in inputs.columns} != {Column("", nullable=first.nullable, booleans=inputs.framed)}:
         return inputs
     made = inputs.columns if inputs.framed else ()
     return replace(inputs, example=inputs.example.astype(np.float64), nullable=first.nullable, columns=made)
