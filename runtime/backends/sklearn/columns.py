@@ -43,8 +43,8 @@ class Hint:
     `values` are values that the model is thought to take, the best guess first, more than one only where nothing fitted
     says more. `datatype` is known where an encoder's is. `weight` tells which of two hints knows better. `missing` is what the
     model was shown for a missing value, `takes_missing` whether it takes one, where that is known. `categories` are all values
-    that are taken, where others are an error. `booleans`: they may be among its numbers. `own`: only code of the author's reads it.
-    `branch` is the part of the model that reads it first, if it can be tried alone.
+    that are taken, where others are an error. `booleans`: they may be among its numbers. `own`: only code of the author's reads
+    it. `branch` is the part of the model that reads it first, if it can be tried alone.
     """
 
     weight: int
