@@ -15,7 +15,7 @@ import sklearn
 
 from runtime.artifact import Artifact
 from runtime.backends.sklearn import inputs
-from runtime.backends.sklearn.inputs import INPUT, Inputs
+from runtime.backends.sklearn.frames import INPUT, Inputs
 from runtime.backends.sklearn.outputs import as_array, classes_of, datatype
 from runtime.errors import BadArtifact, ModelFailed
 from runtime.tensors import Array, Signature, TensorSpec

@@ -1,17 +1,61 @@
-"""From a request's table to what the model was trained on: a data frame, or an array of objects.
+"""The model's input: what a row of it is in a request, and what the model is called with, a data frame or an array.
 
-Called once a batch. Every column gets the datatype that its signature promises, whatever else is in the batch.
+`for_model` is called once a batch. Every column gets the datatype that its signature promises, whatever else is in the batch.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
-from runtime.tensors import Array, Column
+from runtime.tensors import Array, Column, TensorSpec, datatype_of
+
+INPUT: Final = "input"
 
 
-def for_model(table: Array, columns: Sequence[Column], missing: Sequence[Any], *, framed: bool) -> Any:
+@dataclass(frozen=True)
+class Inputs:
+    """The model's input: `example` is one row that it takes, as it comes from a request.
+
+    `columns` are those of a table with names; `missing` is what each of them shows the model for a missing value; of those in
+    `settled` it is known whether they take one. `typed`: a manifest says the types. Those in `own` only code of the author's
+    reads. `framed`: the model gets a data frame.
+    """
+
+    example: Array
+    columns: tuple[Column, ...] = ()
+    missing: tuple[Any, ...] = ()
+    settled: frozenset[int] = frozenset()
+    typed: bool = False
+    own: frozenset[int] = frozenset()
+    framed: bool = False
+    fixed: bool = True
+    nullable: bool = False
+    limit: float = math.inf
+
+    @property
+    def spec(self) -> TensorSpec:
+        """The input's spec: a table, or values of one datatype."""
+        shape = (-1, *(self.example.shape[1:] if self.fixed else (-1,) * (self.example.ndim - 1)))
+        objects = self.example.dtype == object and isinstance(self.example.flat[0], dict)
+        return TensorSpec(
+            INPUT, datatype_of(self.example.dtype), shape, self.nullable, self.limit, objects, booleans=self.framed
+        )
+
+    def alike(self, table: Array) -> list[Array]:
+        """The indices of rows that may be run together, where not all of them may; else nothing."""
+        return _alike(table, self.columns) if self.columns and table.dtype == object else []
+
+    def for_model(self, table: Array) -> Any:
+        """What the model is called with, from the request's rows."""
+        if not self.columns:
+            return table
+        return _for_model(table, self.columns, self.missing, framed=self.framed)
+
+
+def _for_model(table: Array, columns: Sequence[Column], missing: Sequence[Any], *, framed: bool) -> Any:
     """What the model is called with; `missing` is what stands for None in each column."""
     names = [column.name for column in columns]
     if table.dtype != object:
@@ -28,7 +72,7 @@ def for_model(table: Array, columns: Sequence[Column], missing: Sequence[Any], *
     return made
 
 
-def alike(table: Array, columns: Sequence[Column]) -> list[Array]:
+def _alike(table: Array, columns: Sequence[Column]) -> list[Array]:
     """Which rows may be run together: those with the same types in the columns whose type depends on their values.
 
     So a row's answer never depends on the rows beside it, in its own request or in another's.
@@ -50,7 +94,7 @@ def _pandas_3() -> bool:
 
 def _values(given: Array, column: Column, missing: Any) -> Array:
     """One column's values in its own datatype. As in pandas, integers and booleans with a gap among them become something
-    else: that is why `alike` keeps rows with such gaps and those without apart.
+    else: that is why `_alike` keeps rows with such gaps and those without apart.
     """
     if column.datetime:
         # The unit that this pandas gives to times: since version 3 it is no longer the nanosecond.
