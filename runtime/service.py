@@ -21,7 +21,7 @@ from typing import Any, Final
 import orjson
 import uvicorn
 
-from runtime import cpu_budget
+from runtime import cpu_budget, sockets
 from runtime.app import DIALECTS, create_app
 from runtime.backends import Placement
 from runtime.batching import Limits, TurnBudget
@@ -233,7 +233,9 @@ class Service:
         log.info("stopped", extra={"facts": {"requests": self._server.server_state.total_requests}})
 
     async def _close_listener(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Accept what the kernel has completed, then close: a listener that is closed with a backlog resets it."""
+        """Let nobody in any more, accept what the kernel has completed, then close: a closed listener resets what waits."""
+        if sockets.let_no_more_in(self._listener):
+            await asyncio.sleep(sockets.HANDSHAKE_S)
         try:
             backlog = self._listener.dup()
         except OSError as error:  # no file descriptor is left

@@ -58,6 +58,7 @@ LAYERS = [
     "entry",
     "logs",
     "cpu_budget",
+    "sockets",
     "settings",
     "outputs",
     "tables",
