@@ -277,8 +277,8 @@ def _of_frame(cells: Sequence[str], column: Column) -> list[Any]:
                 f"rows[{at}] ({column.name}) may be a number or a text, and only the model's author knows which: send JSON, or "
                 "say it in a model.json beside the model (columns)"
             )
-    known = column.categories or ()
-    return [cell if cell or cell in known else None for cell in cells]
+    as_text = not column.nullable and "" in (column.categories or ())
+    return list(cells) if as_text else [cell or None for cell in cells]
 
 
 _CELLS: Final[Mapping[str, Callable[[Sequence[str], Column], Sequence[Any]]]] = {

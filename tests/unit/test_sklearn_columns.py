@@ -2,6 +2,7 @@
 
 import json
 import logging
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import RadiusNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
@@ -35,6 +37,7 @@ from sklearn.svm import SVC
 from runtime.artifact import find
 from runtime.backends import Placement
 from runtime.backends import sklearn as leaf
+from runtime.backends.sklearn.columns import find as find_columns
 from runtime.backends.sklearn.estimator import SklearnBackend
 from runtime.dialects import Request, predict
 from runtime.dialects.json_body import decode
@@ -590,3 +593,76 @@ def test_booleans_are_numbers_in_a_data_frame(served: Any, scaled: bool) -> None
     call = predict.decode(Request(frame.to_csv(index=False).encode(), {b"content-type": b"text/csv"}), backend.signature)
     assert backend.run(call.tensors, ("predict",))["predict"] == expected  # type: ignore[arg-type]
     assert backend.signature.take_row([1.0, 1, 0, 0]) is not None
+
+
+def minus_ten(frame: pd.DataFrame) -> Any:
+    """A user's own function in which the kind of integer matters."""
+    return frame - 10
+
+
+def identity(frame: pd.DataFrame) -> Any:
+    """A user's own function that changes nothing."""
+    return frame
+
+
+def logarithms(frame: pd.DataFrame) -> Any:
+    """A user's own function for numbers, with or without gaps."""
+    return np.log1p(frame)
+
+
+def test_a_large_integer_in_one_row_changes_no_other_row(served: Any) -> None:
+    frame = pd.DataFrame({"n": [1, 22, 333]})
+    backend = served(make_pipeline(FunctionTransformer(minus_ten), LinearRegression()).fit(frame, [1.0, 2.0, 3.0]))
+    alone = answer(backend, {"instances": [{"n": 5}]})
+    assert answer(backend, {"instances": [{"n": 5}, {"n": 2**63 + 5}, {"n": 5}]})[::2] == alone * 2
+
+
+def test_own_code_first_and_an_encoder_behind_it(served: Any) -> None:
+    frame = pd.DataFrame({"s": ["a", "b", "a", "c"], "n": [1.0, 2.0, 3.0, 4.0]})
+    columns = ColumnTransformer([("s", OneHotEncoder(), ["s"]), ("n", StandardScaler(), ["n"])])
+    model = make_pipeline(FunctionTransformer(identity), columns, LinearRegression()).fit(frame, [1.0, 2.0, 3.0, 5.0])
+    backend = served(model)
+    assert types(backend)["s"] == "BYTES"
+    assert answer(backend, {"instances": records(frame)}) == pytest.approx(model.predict(frame))
+
+
+def test_own_code_before_an_encoder_of_times(served: Any) -> None:
+    frame = pd.DataFrame({"d": pd.to_datetime(["2026-01-31", "2025-01-31", "2026-01-31"])})
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    model = make_pipeline(FunctionTransformer(identity), encoder, LinearRegression()).fit(frame, [1.0, 2.0, 1.0])
+    assert answer(served(model), {"instances": [{"d": "2025-01-31"}, {"d": "2026-01-31"}]}) == pytest.approx([2.0, 1.0])
+
+
+def test_gaps_for_own_code_on_numbers(served: Any) -> None:
+    frame = pd.DataFrame({"n": [1.0, np.nan, 3.0, 4.0]})
+    model = make_pipeline(FunctionTransformer(logarithms), SimpleImputer(), LinearRegression()).fit(frame, [1.0, 2.0, 3.0, 4.0])
+    assert answer(served(model), {"instances": records(frame)}) == pytest.approx(model.predict(frame))
+
+
+def test_none_for_an_imputer_that_knows_nothing_else(served: Any) -> None:
+    values = np.array([[1.0], [None], [3.0], [4.0]], dtype=object)
+    imputer = SimpleImputer(missing_values=None, strategy="most_frequent")
+    model = make_pipeline(imputer, OneHotEncoder(handle_unknown="ignore"), LinearRegression()).fit(values, [1.0, 2.0, 3.0, 4.0])
+    assert answer(served(model), {"instances": [[None], [3.0]]}) == pytest.approx(model.predict(values[1:3]))
+
+
+def test_a_fitted_template_is_not_what_predicts(served: Any) -> None:
+    encoder = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(LETTERS, TARGETS)
+    wider = np.vstack([LETTERS, np.array([["c", "x"], ["c", "y"]] * 3, dtype=object)])
+    model = OneVsRestClassifier(encoder).fit(wider, [*TARGETS, *[2] * 6])
+    assert answer(served(model), {"instances": [["c", "x"]]}) == model.predict(np.array([["c", "x"]], dtype=object)).tolist()
+
+
+def test_times_in_an_array_of_objects_are_known_as_such() -> None:
+    values = np.array([[pd.Timestamp("2026-01-31")], [pd.Timestamp("2025-01-31")]], dtype=object)
+    (hint,) = find_columns(OneHotEncoder().fit(values), 1)
+    assert isinstance(hint.values[0], datetime)
+
+
+def test_an_empty_cell_is_missing_though_there_are_empty_texts(served: Any) -> None:
+    frame = pd.DataFrame({"s": ["", "a", np.nan, "a"]})
+    model = make_pipeline(OneHotEncoder(), LinearRegression()).fit(frame, [1.0, 2.0, 3.0, 2.0])
+    backend = served(model)
+    call = predict.decode(Request(b's\n""\na\n', {b"content-type": b"text/csv"}), backend.signature)
+    assert backend.run(call.tensors, ("predict",))["predict"] == pytest.approx([3.0, 2.0])  # type: ignore[arg-type]
+    assert answer(backend, {"instances": [{"s": ""}, {"s": None}]}) == pytest.approx([1.0, 3.0])

@@ -101,7 +101,13 @@ def _with_values(names: Sequence[str], hints: Sequence[Hint], values: Sequence[A
     example[0] = values
     settled = frozenset(at for at, hint in enumerate(hints) if hint.takes_missing is not None)
     own = frozenset(at for at, hint in enumerate(hints) if hint.own)
-    return Inputs(example, tuple(made), tuple(hint.missing for hint in hints), settled, own=own, framed=bool(names))
+    told = {
+        at for at, (hint, value) in enumerate(zip(hints, values, strict=True)) if hint.guessed and isinstance(value, datetime)
+    }
+    opened = frozenset(at for at, hint in enumerate(hints) if hint.own or hint.open) - told if names else frozenset()
+    return Inputs(
+        example, tuple(made), tuple(hint.missing for hint in hints), settled, own=own, open=opened, framed=bool(names)
+    )
 
 
 def _surviving(names: Sequence[str], hints: Sequence[Hint]) -> list[Hint]:

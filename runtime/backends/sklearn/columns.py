@@ -24,7 +24,7 @@ _DEPTH: Final = 20
 # Of an ensemble so many members are looked at: those of a forest are all alike.
 _PARTS: Final = 64
 # Attributes under which meta-estimators keep what they fitted on the same columns.
-_INNER: Final = ("best_estimator_", "estimator_", "regressor_", "estimator", "calibrated_classifiers_", "estimators_")
+_INNER: Final = ("best_estimator_", "estimator_", "regressor_", "calibrated_classifiers_", "estimators_", "estimator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class Hint:
     says more. `datatype` is known where an encoder's is. `weight` tells which of two hints knows better. `missing` is what the
     model was shown for a missing value, `takes_missing` whether it takes one, where that is known. `categories` are all values
     that are taken, where others are an error. `booleans`: they may be among its numbers. `own`: only code of the author's reads
-    it. `branch` is the part of the model that reads it first, if it can be tried alone.
+    it; `guessed`: what stands behind that code has an idea of it. `branch` is the part of the model that reads it first, if it
+    can be tried alone.
     """
 
     weight: int
@@ -55,6 +56,7 @@ class Hint:
     takes_missing: bool | None = None
     booleans: bool = True
     own: bool = False
+    guessed: bool = False
     group: int = 0
     branch: "Branch | None" = None
 
@@ -129,13 +131,13 @@ def _look_along(
             continue  # columns go through in their order
         names_after = getattr(rest[number + 1], "feature_names_in_", None)
         names_before = getattr(step, "feature_names_in_", names if number == 0 and names else None)
-        if _is_foreign(step) and names_after is not None and names_before is not None:
-            # Users' code adds columns to a data frame: those that keep their names are followed.
-            place = dict(zip(names_before, at, strict=False))
-            at = [place.get(name) for name in names_after]
-            continue
         if isinstance(step, FunctionTransformer) and step.func is None:
             continue
+        if _reads_with_own_code(step):
+            if names_after is not None and names_before is not None:
+                place = dict(zip(names_before, at, strict=False))
+                _look_behind(rest[number + 1 :], [place.get(name) for name in names_after], found, depth)
+            return
         if isinstance(step, ColumnTransformer) and names_after is not None and names_before is not None:
             # A step behind it may know more of the columns that it only passes on, under their names with its prefix.
             place = dict(zip(names_before, at, strict=False))
@@ -145,12 +147,30 @@ def _look_along(
         return
 
 
+def _look_behind(steps: Sequence[Any], at: Sequence[int | None], found: dict[int, Hint], depth: int) -> None:
+    """What the steps behind the author's own code know of columns that keep their names is worth a trial, but no more."""
+    later: dict[int, Hint] = {}
+    _look_along(steps, at, later, depth + 1, ())
+    for place, hint in later.items():
+        before = found.get(place)
+        if before is not None and before.own and hint.weight > before.weight:
+            values = (hint.values[0], *(value for value in before.values if type(value) is not type(hint.values[0])))
+            found[place] = replace(before, values=values, missing=hint.missing, guessed=True, group=hash((before.group, place)))
+
+
 def _note(at: Sequence[int | None], hint: Hint, found: dict[int, Hint], group: int) -> None:
     for place in at:
         known = found.get(place) if place is not None else None
         if place is not None and (known is None or hint.weight > known.weight):
             # What was filled in by a step before says nothing about what the model takes.
-            found[place] = replace(hint, group=group, takes_missing=hint.takes_missing if known is None else None)
+            found[place] = replace(
+                hint,
+                group=group,
+                takes_missing=hint.takes_missing if known is None else None,
+                missing=hint.missing if known is None or known.missing is not None else None,
+            )
+        elif place is not None and known is not None and hint.weight == known.weight and hint.missing is None:
+            found[place] = replace(known, missing=None)  # one fold of several may not have seen what is missing
 
 
 # --- what one fitted step knows ---------------------------------------------------------------------------------------
@@ -184,7 +204,9 @@ def _of_categories(categories: Any, *, closed: bool) -> Hint:
         return replace(_TEXT, missing=missing)
     datatype = _datatype_of_all(known, np.asarray(categories).dtype)
     # A float is seldom written as it was learnt: only the model itself says which of them it takes.
-    exact = datatype != "FP32" and all(type(value) in (str, bool, int) or float(value).is_integer() for value in known)
+    exact = datatype != "FP32" and all(
+        type(value) in (str, bool, int) or (type(value) is float and value.is_integer()) for value in known
+    )
     takes_missing = len(known) < len(values) if closed else None
     takes = frozenset(known) if closed and exact else None
     # pandas' nullable booleans are encoded as 0 and 1.
@@ -229,6 +251,10 @@ def _inner(step: Any) -> list[Any]:
         if parts:
             return parts[:_PARTS]
     return []
+
+
+def _reads_with_own_code(step: Any) -> bool:
+    return _general(step).own if isinstance(step, FunctionTransformer) else _is_foreign(step) and not hasattr(step, "predict")
 
 
 def _is_foreign(step: Any) -> bool:

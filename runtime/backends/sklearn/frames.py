@@ -21,7 +21,7 @@ class Inputs:
 
     `columns` are those of a table with names; `missing` is what each of them shows the model for a missing value; of those in
     `settled` it is known whether they take one. `typed`: a manifest says the types. Those in `own` only code of the author's
-    reads. `framed`: the model gets a data frame.
+    reads; of those in `open` only a trial told the type. `framed`: the model gets a data frame.
     """
 
     example: Array
@@ -30,6 +30,7 @@ class Inputs:
     settled: frozenset[int] = frozenset()
     typed: bool = False
     own: frozenset[int] = frozenset()
+    open: frozenset[int] = frozenset()
     framed: bool = False
     fixed: bool = True
     nullable: bool = False
@@ -80,10 +81,15 @@ def _alike(table: Array, columns: Sequence[Column]) -> list[Array]:
     changing = [at for at, column in enumerate(columns) if column.changing]
     if not changing or len(table) == 1:
         return []
-    groups: dict[tuple[type, ...], list[int]] = {}
-    for row, kinds in enumerate(zip(*([type(value) for value in table[:, at]] for at in changing), strict=True)):
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for row, kinds in enumerate(zip(*(map(_kind, table[:, at]) for at in changing), strict=True)):
         groups.setdefault(kinds, []).append(row)
     return [np.array(rows) for rows in groups.values()] if len(groups) > 1 else []
+
+
+def _kind(value: Any) -> object:
+    """What decides about the datatype that a column gets: of large integers NumPy makes unsigned ones."""
+    return type(value) if type(value) is not int or -(2**63) <= value < 2**63 else "large"
 
 
 def _pandas_3() -> bool:
@@ -100,6 +106,8 @@ def _values(given: Array, column: Column, missing: Any) -> Array:
         # The unit that this pandas gives to times: since version 3 it is no longer the nanosecond.
         return np.array(given.tolist(), dtype="datetime64[us]" if _pandas_3() else "datetime64[ns]")
     kind = column.dtype.kind
+    if column.either and all(value is None for value in given):
+        return np.full(len(given), np.nan) if kind == "f" else np.full(len(given), missing, dtype=object)
     if (column.either and kind == "f") or (missing is None and kind in "iuf"):
         return given  # as the numbers come; or the model was shown None among numbers, which no array of numbers holds
     gaps = [value is None for value in given] if kind in "iubO" else []
@@ -119,7 +127,7 @@ def _series(values: Array, column: Column, missing: Any) -> Any:
 
     if column.category:
         return pd.Series(values, dtype="category")
-    if column.either and not all(isinstance(value, str) for value in values):
+    if column.either and values.dtype == object and not any(isinstance(value, str) or _is_gap(value) for value in values):
         return pd.Series(values.tolist())
     if missing is None and values.dtype == object:
         return pd.Series(values, dtype=object)
@@ -128,6 +136,10 @@ def _series(values: Array, column: Column, missing: Any) -> Any:
     # What pandas makes of texts since version 3; it has no place for None, which some models were shown for a missing value.
     texts = "str" if missing is not None and _pandas_3() else object
     return pd.Series(values, dtype=texts)
+
+
+def _is_gap(value: Any) -> bool:
+    return value is None or value != value
 
 
 def _data_frame(table: Any, names: list[str] | None) -> Any:

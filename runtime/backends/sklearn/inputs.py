@@ -22,7 +22,8 @@ from runtime.tensors import Array, Column
 
 log = logging.getLogger(__name__)
 
-# Whether the model takes these rows, and why not.
+
+# Why the model does not take a row; empty if it does.
 Try = Callable[[Inputs, Array], str]
 
 _TRIALS_S: Final = 3.0
@@ -120,6 +121,8 @@ def _with_nullable(inputs: Inputs, takes: Try) -> Inputs:
 def _plainest(inputs: Inputs) -> Inputs:
     """A table whose columns are all floats of one kind is an array of them, which costs least per request."""
     first = inputs.columns[0]
+    if any(missing is None for missing in inputs.missing):
+        return inputs  # None among numbers needs objects
     if {replace(column, name="") for column in inputs.columns} != {Column("", nullable=first.nullable, booleans=inputs.framed)}:
         return inputs
     made = inputs.columns if inputs.framed else ()
@@ -127,18 +130,29 @@ def _plainest(inputs: Inputs) -> Inputs:
 
 
 def _with_either(inputs: Inputs, takes: Try) -> Inputs:
-    """Find the columns of texts that only a trial chose and that take numbers as well: nothing here knows which they are."""
+    """Find the columns whose type only a trial chose, and that take another one as well: nothing here knows which is meant.
+
+    Raises BadArtifact where a number could be meant as a number or as a time.
+    """
     made = list(inputs.columns)
-    for at, column in enumerate(inputs.columns):
-        if column.datatype != "BYTES" or column.datetime or inputs.typed:
-            continue
-        if inputs.example[0, at] not in (columns.A_DATE, columns.A_TEXT) or column.unused:
-            continue
+
+    def taken(at: int, value: Any, **changes: Any) -> bool:
         row = inputs.example.copy()
-        row[0, at] = 0.0
-        tried = replace(column, either=True)
-        if not takes(replace(inputs, columns=(*made[:at], tried, *made[at + 1 :])), row):
-            made[at] = tried
+        row[0, at] = value
+        return not takes(replace(inputs, columns=(*made[:at], replace(made[at], **changes), *made[at + 1 :])), row)
+
+    for at in sorted(inputs.open):
+        column = inputs.columns[at]
+        if inputs.typed or column.unused or column.dtype.kind not in "fO":
+            continue
+        if column.datetime:
+            if taken(at, 0.0, datatype="FP64", datetime=False):
+                raise BadArtifact(
+                    f"the column {column.name!r} takes times and numbers, and only code of your own knows which it was trained "
+                    "with: say so in a model.json beside the model (columns)"
+                )
+        elif taken(at, 0.0 if column.datatype == "BYTES" else columns.A_TEXT, datatype="BYTES", either=True):
+            made[at] = replace(column, datatype="BYTES", either=True)
             log.warning(
                 "the column %r takes texts and numbers, and only code of your own knows which it was trained with: JSON is "
                 "taken as it comes, of CSV only what can be no number; a model.json beside the model settles it (columns)",
