@@ -53,7 +53,7 @@ def test_another_scikit_learn_is_refused(tmp_path: Path) -> None:
 
 
 def test_types_that_nobody_vouches_for_are_not_made(tmp_path: Path) -> None:
-    skops.io.dump(SlowModel(), tmp_path / "model.skops")
+    skops.io.dump(SlowModel(str(tmp_path)), tmp_path / "model.skops")
     with pytest.raises(UnsafeType) as caught:
         leaf.load(find(tmp_path), CPU)
     assert '{"trusted_types": ["tests.badmodels.SlowModel"]}' in str(caught.value)
