@@ -666,3 +666,17 @@ def test_an_empty_cell_is_missing_though_there_are_empty_texts(served: Any) -> N
     call = predict.decode(Request(b's\n""\na\n', {b"content-type": b"text/csv"}), backend.signature)
     assert backend.run(call.tensors, ("predict",))["predict"] == pytest.approx([3.0, 2.0])  # type: ignore[arg-type]
     assert answer(backend, {"instances": [{"s": ""}, {"s": None}]}) == pytest.approx([1.0, 3.0])
+
+
+def as_texts(frame: pd.DataFrame) -> Any:
+    """A user's own function to which 2 and 2.0 are two things."""
+    return frame.astype(str)
+
+
+def test_a_column_that_an_encoder_and_own_code_read(served: Any) -> None:
+    frame = pd.DataFrame({"n": [0, 2, 5, 2]})
+    own = make_pipeline(FunctionTransformer(as_texts), OneHotEncoder(handle_unknown="ignore"))
+    for parts in ([("a", own), ("b", OneHotEncoder())], [("b", OneHotEncoder()), ("a", own)]):
+        columns = ColumnTransformer([("t", FeatureUnion(parts), ["n"])], sparse_threshold=0)
+        model = columns.fit(frame)
+        assert answer(served(model), {"instances": records(frame)}, "transform") == model.transform(frame).tolist()

@@ -91,7 +91,7 @@ def _with_values(names: Sequence[str], hints: Sequence[Hint], values: Sequence[A
                 unused=unused,
                 datetime=isinstance(value, datetime),
                 # To code of somebody's own it may matter whether a number is an integer.
-                either=hint.own and type(value) is float,
+                either=hint.own and type(value) in (int, float),
                 # A column of booleans and one of numbers are the same to scikit-learn, and nothing fitted tells them apart.
                 booleans=bool(names) and hint.booleans and type(value) in (float, int),
                 categories=hint.categories,
@@ -104,7 +104,7 @@ def _with_values(names: Sequence[str], hints: Sequence[Hint], values: Sequence[A
     told = {
         at for at, (hint, value) in enumerate(zip(hints, values, strict=True)) if hint.guessed and isinstance(value, datetime)
     }
-    opened = frozenset(at for at, hint in enumerate(hints) if hint.own or hint.open) - told if names else frozenset()
+    opened = frozenset(at for at, hint in enumerate(hints) if hint.open) - told if names else frozenset()
     return Inputs(
         example, tuple(made), tuple(hint.missing for hint in hints), settled, own=own, open=opened, framed=bool(names)
     )

@@ -43,7 +43,7 @@ class Hint:
     `values` are values that the model is thought to take, the best guess first, more than one only where nothing fitted
     says more. `datatype` is known where an encoder's is. `weight` tells which of two hints knows better. `missing` is what the
     model was shown for a missing value, `takes_missing` whether it takes one, where that is known. `categories` are all values
-    that are taken, where others are an error. `booleans`: they may be among its numbers. `own`: only code of the author's reads
+    that are taken, where others are an error. `booleans`: they may be among its numbers. `own`: code of the author's reads
     it; `guessed`: what stands behind that code has an idea of it. `branch` is the part of the model that reads it first, if it
     can be tried alone.
     """
@@ -98,7 +98,7 @@ def _look(step: Any, at: Sequence[int | None], found: dict[int, Hint], depth: in
                 _look(each, its, found, depth + 1)
                 branch = Branch(each, tuple(place for place in its if place is not None), isinstance(given, (str, int)))
                 for own in branch.at:
-                    if found[own].own and found[own].branch is None:
+                    if found[own].own and found[own].open and found[own].branch is None:
                         found[own] = replace(found[own], branch=branch)
     elif isinstance(step, FeatureUnion):
         for _, each in step.transformer_list:
@@ -168,9 +168,12 @@ def _note(at: Sequence[int | None], hint: Hint, found: dict[int, Hint], group: i
                 group=group,
                 takes_missing=hint.takes_missing if known is None else None,
                 missing=hint.missing if known is None or known.missing is not None else None,
+                own=hint.own or (known is not None and known.own),
             )
         elif place is not None and known is not None and hint.weight == known.weight and hint.missing is None:
             found[place] = replace(known, missing=None)  # one fold of several may not have seen what is missing
+        elif place is not None and known is not None and hint.own:
+            found[place] = replace(known, own=True)
 
 
 # --- what one fitted step knows ---------------------------------------------------------------------------------------
