@@ -201,6 +201,11 @@ def kind_of(value: object) -> str:
     return _KINDS.get(type(value), "something that JSON does not know")
 
 
+def one_line(said: object, most: int = 300) -> str:
+    """What something says, often an error of others, fit for a sentence: on one line, and not longer than `most`."""
+    return " ".join(str(said).split())[:most]
+
+
 def plural(count: int, noun: str) -> str:
     """`1 row`, `2 rows`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

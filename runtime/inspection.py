@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from runtime import __version__, cpu_budget, logs, report, settings, worker
-from runtime.errors import ArtifactFault, BadSetting, ModelNotThere
+from runtime.errors import ArtifactFault, BadSetting, ModelNotThere, one_line
 from runtime.settings import Settings
 
 if TYPE_CHECKING:  # numpy comes with them, and must not before the CPU budget is applied
@@ -183,8 +183,9 @@ def _loaded(candidate: "Candidate", placement: "Placement", chosen: Settings) ->
         return outcome[0]
     if isinstance(outcome[0], ArtifactFault):
         raise outcome[0]
-    reason = " ".join(str(outcome[0]).split())[:300]
-    raise BadArtifact(f"loading {artifact.path.name} failed ({type(outcome[0]).__name__}: {reason})") from outcome[0]
+    raise BadArtifact(
+        f"loading {artifact.path.name} failed ({type(outcome[0]).__name__}: {one_line(outcome[0])})"
+    ) from outcome[0]
 
 
 @contextmanager

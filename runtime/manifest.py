@@ -115,14 +115,19 @@ def parse(text: bytes, shown: str) -> Manifest:
 
 def read(path: Path) -> Manifest:
     """The manifest at `path`; raises BadArtifact."""
+    return parse(text_of(path, str(path), "a manifest"), str(path))
+
+
+def text_of(path: Path, named: str, expected: str) -> bytes:
+    """The whole of a small file, what `named` calls it in messages; raises BadArtifact, also for one that is too large."""
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
-        raise BadArtifact(f"{path} cannot be read: {error.strerror}") from error
+        raise BadArtifact(f"{named} cannot be read: {error.strerror}") from error
     if len(text) > _LARGEST_BYTES:
-        raise BadArtifact(f"{path} is larger than {_LARGEST_BYTES:,} bytes, expected a manifest")
-    return parse(text, str(path))
+        raise BadArtifact(f"{named} is larger than {_LARGEST_BYTES:,} bytes, expected {expected}")
+    return text
 
 
 def _sentence(fault: Any) -> str:

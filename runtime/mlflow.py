@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.content import Form
-from runtime.errors import BadArtifact, UnsupportedModel, quoted
+from runtime.errors import BadArtifact, UnsupportedModel, one_line, quoted
 from runtime.listing import shown
-from runtime.manifest import Column, Datatype, Manifest, Signature, Tensor
+from runtime.manifest import Column, Datatype, Manifest, Signature, Tensor, text_of
 
 NAME: Final = "MLmodel"
 
-_LARGEST_BYTES: Final = 4 * 1024 * 1024
 _DEEPEST: Final = 100
 
 # flavour -> the key of its model file (mlflow/sklearn/__init__.py, mlflow/onnx/__init__.py)
@@ -111,13 +110,7 @@ def _parsed(path: Path, named: str) -> Any:
     # Imported here: 15 ms that only MLflow's users pay.
     import yaml
 
-    try:
-        with path.open("rb") as file:
-            text = file.read(_LARGEST_BYTES + 1)
-    except OSError as error:
-        raise BadArtifact(f"{named} cannot be read: {error.strerror}") from error
-    if len(text) > _LARGEST_BYTES:
-        raise BadArtifact(f"{named} is larger than {_LARGEST_BYTES:,} bytes, expected what MLflow writes into its {NAME}")
+    text = text_of(path, named, f"what MLflow writes into its {NAME}")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     depth = 0
     try:
@@ -129,9 +122,7 @@ def _parsed(path: Path, named: str) -> Any:
                 raise BadArtifact(f"{named} is nested too deeply or merges mappings, which MLflow never writes; copy it again")
         return yaml.load(text, loader)  # noqa: S506 - both are the safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that there is not
-        raise BadArtifact(
-            f"{named} is no YAML document: {' '.join(str(error).split())[:300]}; copy the directory again"
-        ) from error
+        raise BadArtifact(f"{named} is no YAML document: {one_line(error)}; copy the directory again") from error
 
 
 class _Reader:

@@ -18,7 +18,7 @@ from runtime.backends import Backend, Placement, open_backend
 from runtime.batching import Batcher, BatchMeter, Limits, TurnBudget
 from runtime.cost import CostModel
 from runtime.cpu_budget import memory_limit
-from runtime.errors import ArtifactFault, BadArtifact, RuntimeFault
+from runtime.errors import ArtifactFault, BadArtifact, RuntimeFault, one_line
 from runtime.outputs import Outputs, check_rows_out
 from runtime.row_check import keeps_rows_apart
 from runtime.tensors import Array, Column, Tensor, concat
@@ -90,11 +90,11 @@ class Model:
         try:
             waits = self._measure(min(max_batch_rows, self._max_batch_rows))
         except RuntimeFault as error:
-            cause = f" ({_one_line(error.__cause__)})" if error.__cause__ else ""
+            cause = f" ({one_line(error.__cause__)})" if error.__cause__ else ""
             raise BadArtifact(f"{self.artifact.path.name} was loaded, but fails at warm-up: {error}{cause}") from error
         except Exception as error:  # the model's own code may raise anything
             raise BadArtifact(
-                f"{self.artifact.path.name} was loaded, but fails at warm-up ({type(error).__name__}: {_one_line(error)})"
+                f"{self.artifact.path.name} was loaded, but fails at warm-up ({type(error).__name__}: {one_line(error)})"
             ) from error
         outputs = self.signature.default_outputs
         example = self.backend.example(self.signature.row_multiple)
@@ -183,10 +183,6 @@ class Model:
     def close(self) -> None:
         """End the lanes after what they run now."""
         self.batcher.close()
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from runtime.errors import quoted
+from runtime.errors import one_line, quoted
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def explain(error: BaseException | None, name: str, directories: Sequence[Path],
         if not own:
             return ""
         last = next((frame for frame in reversed(own) if frame.name == "<module>"), own[-1])
-        file, line, reason = last.filename, last.lineno or 0, f"{type(error).__name__}: {_one_line(error)}"
+        file, line, reason = last.filename, last.lineno or 0, f"{type(error).__name__}: {one_line(error)}"
         if last.name != "<module>":
             where = f"line {line} of {file}, {last.name}"
             return f"{name} runs its own code when it is loaded, which fails ({where}: {reason}): mend it, train and save again"
@@ -235,7 +235,3 @@ def _instead(module: ModuleType | None) -> str:
         [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__] if module else []
     )
     return f", but {', '.join(map(quoted, own[:8]))}" if own else ""
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:300]

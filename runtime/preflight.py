@@ -13,6 +13,7 @@ from lzma import LZMAError
 from pathlib import Path
 from typing import Final
 
+from runtime.errors import one_line
 from runtime.findings import MEMORY_BYTES, Findings
 from runtime.inflate import Enough, opened
 from runtime.opcodes import Reader
@@ -87,7 +88,7 @@ def read(path: Path, budget_s: float, cap_bytes: int = _DECOMPRESSED_BYTES, memo
     except Enough as reason:
         stopped = str(reason)
     except _UNREADABLE as error:
-        stopped = f"it cannot be followed further ({type(error).__name__}: {' '.join(str(error).split())[:100]})"
+        stopped = f"it cannot be followed further ({type(error).__name__}: {one_line(error, 100)})"
     return Structure(
         names=tuple(sorted(found.names)),
         sklearn_versions=tuple(sorted(found.versions)),

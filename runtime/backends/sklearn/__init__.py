@@ -18,7 +18,7 @@ from runtime import remedies
 from runtime.artifact import Artifact
 from runtime.backends import Placement
 from runtime.backends.sklearn.estimator import SklearnBackend, estimators
-from runtime.errors import ArtifactFault, BadArtifact, DeviceUnavailable, UnsafeType, UnsupportedModel
+from runtime.errors import ArtifactFault, BadArtifact, DeviceUnavailable, UnsafeType, UnsupportedModel, one_line
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def _read(artifact: Artifact, mode: remedies.Mode) -> tuple[Any, str]:
     versions = [each.original_sklearn_version for each in mismatches]
     mismatch = mismatch or remedies.check_versions(name, versions, mode)
     # Each text once: a forest of another patch release warns for every tree.
-    for text in dict.fromkeys(_one_line(each) for each in said if not (mismatch and each in mismatches)):
+    for text in dict.fromkeys(one_line(each) for each in said if not (mismatch and each in mismatches)):
         log.warning("while loading %s: %s", name, text)
     return model, mismatch
 
@@ -109,14 +109,10 @@ def _unskops(artifact: Artifact) -> Any:
 
 def _cannot(artifact: Artifact, error: Exception) -> BadArtifact:
     return BadArtifact(
-        f"{artifact.path.name} cannot be loaded ({type(error).__name__}: {_one_line(error)}): "
+        f"{artifact.path.name} cannot be loaded ({type(error).__name__}: {one_line(error)}): "
         "the file is cut or altered, or was made with other library versions than are here "
         f"(scikit-learn {sklearn.__version__}, Python {sys.version_info.major}.{sys.version_info.minor})"
     )
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())[:300]
 
 
 def _what_is(model: object) -> str:

@@ -81,14 +81,13 @@ def _with_values(names: Sequence[str], hints: Sequence[Hint], values: Sequence[A
     """A table whose columns hold such values."""
     made = []
     for at, (hint, value) in enumerate(zip(hints, values, strict=True)):
-        unused = hint.weight == columns.UNUSED.weight
         made.append(
             Column(
                 names[at] if names else f"x{at}",
                 hint.datatype or columns.datatype_of_value(value),
                 nullable=bool(hint.takes_missing),
-                required=not unused,
-                unused=unused,
+                required=not hint.unused,
+                unused=hint.unused,
                 datetime=isinstance(value, datetime),
                 # To code of somebody's own it may matter whether a number is an integer.
                 either=hint.own and type(value) in (int, float),
@@ -179,7 +178,7 @@ def _of_manifest(manifest: Manifest, names: Sequence[str], width: int | None, mo
                 required=column.required,
                 datetime=column.format == "datetime",
                 category=column.format == "category",
-                unused=hint.weight == columns.UNUSED.weight,
+                unused=hint.unused,
             )
         )
         missing.append(hint.missing)

@@ -65,6 +65,11 @@ class Hint:
         """Whether only a trial can tell its type."""
         return len(self.values) > 1
 
+    @property
+    def unused(self) -> bool:
+        """Whether no part of the model looks at it."""
+        return self.weight == UNUSED.weight
+
 
 # Less than any other hint: what one part drops another may look at.
 UNUSED: Final = Hint(1, (None,))

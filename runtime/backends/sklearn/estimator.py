@@ -17,7 +17,7 @@ from runtime.artifact import Artifact
 from runtime.backends.sklearn import inputs
 from runtime.backends.sklearn.frames import INPUT, Inputs
 from runtime.backends.sklearn.outputs import as_array, classes_of, datatype
-from runtime.errors import BadArtifact, ModelFailed
+from runtime.errors import BadArtifact, ModelFailed, one_line
 from runtime.tensors import Array, Signature, TensorSpec
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class SklearnBackend:
                 warnings.simplefilter("ignore")
                 self._call(tried.for_model(row), names)
         except Exception as error:  # noqa: BLE001
-            return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return f"{type(error).__name__}: {one_line(error)}"
         return ""
 
     def _signature(self, names: tuple[str, ...]) -> Signature:

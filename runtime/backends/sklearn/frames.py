@@ -6,6 +6,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -92,6 +93,7 @@ def _kind(value: Any) -> object:
     return type(value) if type(value) is not int or -(2**63) <= value < 2**63 else "large"
 
 
+@cache
 def _pandas_3() -> bool:
     import pandas as pd
 
