@@ -9,7 +9,7 @@ meanwhile. An entry holds its own future: there is no table in which an answer c
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,8 +73,9 @@ class Batcher:
         *,
         lanes: int = 1,
         name: str = "model",
+        begin_lane: Callable[[], None] | None = None,
     ) -> None:
-        """`cost` None: never inline. The lanes start with the first batch that needs one."""
+        """`cost` None: never inline. The lanes start with the first batch that needs one, and each calls `begin_lane` first."""
         self._run = run
         self._cost = cost
         self._limits = limits
@@ -86,6 +87,7 @@ class Batcher:
         self._arrived_rows = 0
         self._turn_planned = False
         self._lane_count = lanes
+        self._begin_lane = begin_lane
         self._lanes: list[Lane] = []
         self._backlog = Backlog(limits.batch_rows)
         self._closed = False
@@ -218,7 +220,7 @@ class Batcher:
             self._start_lane(batch)
 
     def _start_lane(self, batch: list[Entry]) -> None:
-        lane = Lane(self._backlog, self._run, self._settle, f"{self._name}-lane-{len(self._lanes)}")
+        lane = Lane(self._backlog, self._run, self._settle, f"{self._name}-lane-{len(self._lanes)}", self._begin_lane)
         try:
             lane.start()
         except RuntimeError as error:  # the system gives no more threads

@@ -4,6 +4,8 @@ What it says goes before the environment, which settings.py reads.
 """
 
 import argparse
+import json
+import logging
 import os
 import signal
 import sys
@@ -58,20 +60,42 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; ends the process with its exit code."""
     given = parser().parse_args(arguments)
-    # Until the service drains on a signal there is nothing to drain. As PID 1 a process without a handler ignores SIGTERM,
-    # and importing what follows takes half a second. An inspection that was stopped has not found all to be well.
+    # As PID 1 a process without a handler ignores SIGTERM, and importing what follows takes a while. An inspection that was
+    # stopped has not found all to be well.
     for number in (signal.SIGTERM, signal.SIGINT):
         code = 0 if given.command == "serve" else 128 + number
         signal.signal(number, lambda *_, code=code: os._exit(code))
-    from runtime import worker
+    from runtime import exits
 
-    worker.end(_COMMANDS[given.command](given))
+    exits.end(_COMMANDS[given.command](given))
 
 
 def _serve(given: argparse.Namespace) -> int:
-    from runtime import worker
+    """Check the settings, then become the supervisor; returns only if it cannot."""
+    from runtime import cpu_budget, exits, launch, logs, settings
+    from runtime.errors import BadSetting
 
-    return worker.start(model_path=given.path, host=given.host, port=given.port)
+    try:
+        chosen = settings.load(model_path=given.path, host=given.host, port=given.port)
+    except BadSetting as error:
+        logs.configure(None, "info")
+        exits.last_words(str(error))
+        return exits.BAD_START
+    logs.configure(chosen.log_format, chosen.log_level)
+    for sentence in settings.misspelt():
+        logging.getLogger(__name__).warning("%s", sentence)
+    budget = cpu_budget.measure(chosen.cpus)
+    workers = budget.threads if chosen.workers == "auto" else chosen.workers
+    facts = {**budget.facts(), "threads": budget.share(workers).threads, "workers": workers}
+    logging.getLogger(__name__).info("cpu budget", extra={"facts": facts})
+    command = launch.command("supervisor", json.dumps({"settings": chosen.resolved(), "workers": workers}))
+    # What comes between now and the supervisor's own handlers is kept for these.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    try:
+        os.execv(command[0], command)  # noqa: S606 - the same interpreter
+    except OSError as error:
+        exits.last_words(f"the supervisor cannot be started: {error.strerror}")
+        return exits.BAD_START
 
 
 def _inspect(given: argparse.Namespace) -> int:
@@ -81,12 +105,12 @@ def _inspect(given: argparse.Namespace) -> int:
 
 
 def _settings(given: argparse.Namespace) -> int:
-    from runtime import report, settings, worker
+    from runtime import exits, report, settings
 
     variables, misspelt = settings.survey(), settings.misspelt()
     made = report.settings_document(variables, misspelt) if given.json else None
     sys.stdout.write(report.document(made) if made else report.settings_text(variables, misspelt))
-    return worker.BAD_START if any(variable.problem for variable in variables) else worker.STOPPED
+    return exits.BAD_START if any(variable.problem for variable in variables) else exits.STOPPED
 
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {

@@ -8,7 +8,7 @@ variables. `apply` must run before numpy, scikit-learn or onnxruntime are import
 import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -47,6 +47,10 @@ class CpuBudget:
         left over beside the loop, so that a large request does not hold up the small ones behind it.
         """
         return 1 if self.threads < 4 else 2
+
+    def share(self, workers: int) -> "CpuBudget":
+        """The budget of one of so many workers."""
+        return replace(self, cpus=self.cpus / workers)
 
     def facts(self) -> dict[str, float | int | str | None]:
         """For the log: everything that follows from the budget, in one line."""
@@ -102,10 +106,28 @@ def memory_limit(root: Path = CGROUP_ROOT) -> int:
     return machine
 
 
-def apply(budget: CpuBudget) -> None:
-    """Set the thread variables of the numerical libraries; raises RuntimeError if one of them is already imported."""
+def apply(budget: CpuBudget, threads: int | None = None) -> None:
+    """Set the thread variables of the numerical libraries, to `threads` where they must have fewer than the budget allows.
+
+    Raises RuntimeError if one of them is already imported.
+    """
     imported = sorted({"numpy", "sklearn", "onnxruntime"} & sys.modules.keys())
     if imported:
         raise RuntimeError(f"the CPU budget must be applied before {', '.join(imported)} is imported")
+    _set_variables(threads or budget.threads)
+
+
+def raise_threads(threads: int) -> None:
+    """Give this thread the threads that its process was loaded without: OpenMP keeps their number for each thread apart.
+
+    For workers that were forked: their loader had one thread, since none outlives a fork.
+    """
+    import threadpoolctl
+
+    _set_variables(threads)
+    threadpoolctl.threadpool_limits(limits=threads)
+
+
+def _set_variables(threads: int) -> None:
     for name in _THREAD_VARIABLES:
-        os.environ[name] = str(budget.threads)
+        os.environ[name] = str(threads)

@@ -142,7 +142,7 @@ class Front:
     async def _predict(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect, target: Target | None) -> None:
         """Answer one request to predict, whatever happens; nothing but the server's own cancellation leaves here."""
         started = time.perf_counter()
-        values, at = self._metrics.series.values, self._metrics.in_progress_at
+        values, at = self._metrics.series.gauges, self._metrics.in_progress_at
         values[at] += 1.0
         request = dict(scope["headers"])
         connection: Protocol | None = scope.get(CONNECTION)

@@ -6,15 +6,19 @@ from typing import Any, Literal
 
 from runtime.repository import Repository
 
+# What the supervisor knows beside: `generation`, `workers`, `reload`.
+_OF_THE_SUPERVISOR = ("generation", "workers", "reload")
+
 Status = Literal["loading", "healthy", "draining"]
 
 
 class Health:
-    """loading -> healthy -> draining. A load that fails ends the process; a lane that is stuck is told as `failed`."""
+    """loading -> healthy -> draining; a lane that is stuck is told as `failed`. `around`: what the supervisor publishes."""
 
-    def __init__(self, repository: Repository, stuck_after_s: float) -> None:
+    def __init__(self, repository: Repository, stuck_after_s: float, around: Callable[[], dict[str, Any]] = dict) -> None:
         self._repository = repository
         self._stuck_after_s = stuck_after_s
+        self._around = around
         self._since = time.monotonic()
         self._status: Status = "loading"
         # What is wrong with models that serve all the same.
@@ -48,4 +52,6 @@ class Health:
         if self._status == "healthy" and not self.ready:
             body["status"] = "failed"
             reason = f"a batch has been running for {self.stuck_for():.0f} s, longer than STUCK_AFTER_S"
+        around = self._around()
+        body |= {name: around[name] for name in _OF_THE_SUPERVISOR if around.get(name)}
         return {**body, "reason": reason} if reason else body

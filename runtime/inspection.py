@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from runtime import __version__, cpu_budget, logs, report, settings, worker
+from runtime import __version__, cpu_budget, exits, logs, report, settings
 from runtime.errors import ArtifactFault, BadSetting, ModelNotThere, one_line
 from runtime.settings import Settings
 
@@ -33,7 +33,7 @@ def main(path: Path | None, *, as_json: bool, load: bool) -> int:
         chosen = settings.load(model_path=path)
     except BadSetting as error:
         sys.stderr.write(f"{error}\n")
-        return worker.BAD_START
+        return exits.BAD_START
     logs.configure(chosen.log_format, "warning")
     for sentence in settings.misspelt():
         log.warning("%s", sentence)
@@ -42,7 +42,7 @@ def main(path: Path | None, *, as_json: bool, load: bool) -> int:
     with _stdout_of_our_own() as stdout:
         found = inspect(chosen, budget.threads, load=load)
         stdout.write(report.document(found) if as_json else report.inspection_text(found))
-    return worker.STOPPED if found["would_be_served"] else worker.NO_MODEL
+    return exits.STOPPED if found["would_be_served"] else exits.NO_MODEL
 
 
 @contextmanager
@@ -163,14 +163,15 @@ def _read(artifact: "Artifact", placement: "Placement", looked: dict[str, Any], 
 def _loaded(candidate: "Candidate", placement: "Placement", chosen: Settings) -> "Model":
     """Load and warm up as a start does, in a thread that is left behind when it takes too long; raises ArtifactFault."""
     from runtime.errors import BadArtifact
-    from runtime.model import Model
+    from runtime.model import Model, Prepared
 
     artifact: Any = candidate.found
     outcome: list[Model | BaseException] = []
 
     def run() -> None:
         try:
-            outcome.append(Model.load(candidate.name, candidate.version, artifact, placement, chosen.max_batch_rows))
+            prepared = Prepared.load(candidate.name, candidate.version, artifact, placement)
+            outcome.append(Model.open(prepared, chosen.max_batch_rows))
         except BaseException as error:  # noqa: BLE001 - a pickle can raise anything, SystemExit too
             outcome.append(error)
 

@@ -96,14 +96,19 @@ Settle = Callable[[list[Entry], Outputs | BaseException, float, float, float], N
 class Lane(threading.Thread):
     """A thread that runs batch after batch. A failing batch of several is halved until each bad request fails alone."""
 
-    def __init__(self, backlog: Backlog, run: RunBatch, settle: Settle, name: str) -> None:
+    def __init__(
+        self, backlog: Backlog, run: RunBatch, settle: Settle, name: str, begin: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(name=name, daemon=True)  # a model that hangs must not hold up the end of the process
         self._backlog = backlog
         self._run = run
         self._settle = settle
+        self._begin = begin
         self.busy_since = 0.0
 
     def run(self) -> None:
+        if self._begin is not None:
+            self._begin()
         while (batch := self._backlog.take()) is not None:
             self.busy_since = time.perf_counter()
             self._run_batch(batch)

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-import orjson
-
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -25,12 +23,8 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        try:
-            text = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-        except TypeError:  # a name that is not UTF-8, an integer over 64 bits: the line goes out all the same, as text
-            plain = {str(name): str(value).encode(errors="backslashreplace").decode() for name, value in line.items()}
-            text = orjson.dumps(plain).decode()
-        # orjson escapes ASCII only: U+0085 and U+2028 end lines, too, and U+009B starts a terminal's commands.
+        text = _document(line)
+        # Only ASCII is escaped so far: U+0085 and U+2028 end lines, too, and U+009B starts a terminal's commands.
         return text if text.isprintable() else _escaped(text, lambda c: json.dumps(c)[1:-1])
 
 
@@ -44,6 +38,16 @@ class _TextLines(logging.Formatter):
         return "\n".join(_escaped(line, lambda c: repr(c)[1:-1]) for line in lines)
 
 
+def _document(line: dict[str, Any]) -> str:
+    """JSON of the standard library, since the supervisor has no other; names that are not UTF-8 go out escaped."""
+    options: dict[str, Any] = {"default": str, "ensure_ascii": False, "separators": (",", ":")}
+    try:
+        text = json.dumps(line, **options)
+    except TypeError:  # a key that JSON has no form for: the line goes out all the same, as text
+        text = json.dumps({name: str(value) for name, value in line.items()}, **options)
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _escaped(text: str, escape: Callable[[str], str]) -> str:
     return "".join(c if c.isprintable() else escape(c) for c in text)
 
@@ -53,11 +57,22 @@ def _timestamp(seconds: float) -> str:
     return f"{stamp}.{int(seconds * 1000) % 1000:03}Z"
 
 
-def configure(log_format: Literal["json", "text"] | None, level: str) -> None:
-    """Send everything of this process to standard error; None means text on a terminal and JSON elsewhere."""
+def configure(log_format: Literal["json", "text"] | None, level: str, **about: object) -> None:
+    """Send everything of this process to standard error; None means text on a terminal and JSON elsewhere.
+
+    `about` are facts that all its lines have, unless they are None.
+    """
     form = log_format or ("text" if sys.stderr.isatty() else "json")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if form == "json" else _TextLines())
+    known = {name: value for name, value in about.items() if value is not None}
+
+    def complete(record: logging.LogRecord) -> bool:
+        record.facts = {**getattr(record, "facts", {}), **known}
+        return True
+
+    if known:
+        handler.addFilter(complete)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -1,71 +1,83 @@
-"""Every series of this process: plain numbers in one array of float64, folded into Prometheus text at the scrape.
+"""Every series of the server: plain numbers in arrays of float64, folded into Prometheus text at the scrape.
 
 The hot path adds to numbers in place; a counter of prometheus-client costs 0.6 microseconds and a histogram 1.2, four times
-a request. The array is a memoryview, so that several workers can have theirs in shared memory. All writers are on the event
-loop. Labels hold only what the server knows: models, versions, dialects, statuses.
+a request. The arrays lie on the board, a slot a process, so that one scrape shows the sum over all of them: what a process
+counted stays when it ends, and the next one in its slot goes on. Labels hold only what the server knows: models, versions,
+dialects, statuses. Standard library only, because the supervisor renders it, too.
 """
 
-import mmap
+import contextlib
+import os
+import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from runtime.entry import Entry
+from runtime.board import FREE, SERVING, Area, Board
 
-if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
+if TYPE_CHECKING:  # numpy comes with it
+    from runtime.entry import Entry
 
 DURATION_BUCKETS_S: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
 ROW_BUCKETS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0)
 
-# One array for good, since its users keep places in it: room for more than ten thousand models, which have some 90 numbers
-# each. It is address space; memory is taken by the page when a number is first set.
-_SLOTS: Final = 2**20
-
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 Kind = Literal["counter", "gauge", "histogram"]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Family:
-    """One metric name; `series` maps label values to the place of their first number in the array."""
+    """One metric name. `combine`: what the gauges of several processes are together; counts are always added up."""
 
     name: str
     help: str
     kind: Kind
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    series: dict[tuple[str, ...], int] = field(default_factory=dict)
+    combine: Literal["sum", "max"] = "max"
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a series has: a histogram its buckets, then +Inf, then the sum."""
+        return len(self.buckets) + 2 if self.kind == "histogram" else 1
 
 
 class Series:
-    """The array and the families that lie in it."""
+    """The families, and this process's numbers of them."""
 
-    def __init__(self, slots: int = _SLOTS) -> None:
-        self.values = memoryview(mmap.mmap(-1, 8 * slots, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)).cast("d")
-        self._slots = slots
-        self._used = 0
+    def __init__(self, board: Board, index: int) -> None:
+        self._board = board
+        self._slot = board.slot(index)
+        self._index = index
+        self.values = self._slot.counters.values
+        self.gauges = self._slot.gauges.values
         self._families: dict[str, Family] = {}
 
-    def family(self, name: str, text: str, kind: Kind, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = ()) -> Family:
+    def family(
+        self,
+        name: str,
+        text: str,
+        kind: Kind,
+        labels: tuple[str, ...] = (),
+        buckets: tuple[float, ...] = (),
+        combine: Literal["sum", "max"] = "max",
+    ) -> Family:
         """Declare a metric."""
-        family = self._families[name] = Family(name, text, kind, labels, buckets)
+        family = self._families[name] = Family(name, text, kind, labels, buckets, combine)
         return family
 
+    def area(self, family: Family) -> Area:
+        """Where this process's numbers of a family lie."""
+        return self._slot.gauges if family.kind == "gauge" else self._slot.counters
+
     def place(self, family: Family, *labels: str) -> int:
-        """Where the series' number lies; a histogram has its buckets, then +Inf, then the sum from there on."""
-        at = family.series.get(labels)
-        if at is None:
-            numbers = len(family.buckets) + 2 if family.kind == "histogram" else 1
-            if self._used + numbers > self._slots:
-                raise RuntimeError(f"more than {self._slots} numbers of metrics")
-            at = family.series[labels] = self._used
-            self._used += numbers
-        return at
+        """Where the series' first number lies in `values`, or in `gauges` for a gauge."""
+        return self.area(family).place(family.name, labels, family.numbers)
 
     def observe(self, family: Family, at: int, value: float) -> None:
         """Count a value into the histogram at this place."""
@@ -73,34 +85,60 @@ class Series:
         self.values[at + bisect_left(buckets, value)] += 1.0
         self.values[at + len(buckets) + 1] += value
 
-    def collect(self) -> "Iterator[Metric]":
-        """The families in the form that prometheus-client renders."""
-        from prometheus_client import core
+    def collected(self) -> dict[str, dict[tuple[str, ...], list[float]]]:
+        """Family -> labels -> numbers, of all processes together, those that have ended too."""
+        found: dict[str, dict[tuple[str, ...], list[float]]] = {name: {} for name in self._families}
+        for index, slot in enumerate(self._board):
+            self._add(found, slot.counters)
+            if slot.state != FREE or index in (0, self._index):
+                self._add(found, slot.gauges, serving=slot.state == SERVING or index == 0 or self._board.fd < 0)
+        return found
 
-        for family in self._families.values():
-            labels = family.labels
-            if family.kind == "histogram":
-                histogram = core.HistogramMetricFamily(family.name, family.help, labels=labels)
-                for values, at in family.series.items():
-                    bounds = [*map(str, family.buckets), "+Inf"]
-                    counts = self.values[at : at + len(bounds)].tolist()
-                    total = 0.0
-                    cumulative = [(bound, total := total + count) for bound, count in zip(bounds, counts, strict=True)]
-                    histogram.add_metric(values, cumulative, self.values[at + len(bounds)])
-                yield histogram
-            else:
-                made = core.CounterMetricFamily if family.kind == "counter" else core.GaugeMetricFamily
-                single = made(family.name, family.help, labels=labels)
-                for values, at in family.series.items():
-                    single.add_metric(values, self.values[at])
-                yield single
+    def _add(self, found: dict[str, dict[tuple[str, ...], list[float]]], area: Area, *, serving: bool = True) -> None:
+        values = area.values
+        for (name, labels), at in list(area.places().items()):
+            family = self._families[name]
+            numbers: list[float] = values[at : at + family.numbers].tolist()  # type: ignore[assignment]
+            so_far = found[name].get(labels)
+            if family.kind != "gauge" or family.combine == "sum":
+                found[name][labels] = [a + b for a, b in zip(so_far, numbers, strict=True)] if so_far else numbers
+            elif serving:
+                found[name][labels] = [max(so_far[0], numbers[0])] if so_far else numbers
+
+    def lines(self) -> Iterator[str]:
+        """Prometheus text of the families that have series."""
+        for name, series in self.collected().items():
+            family = self._families[name]
+            yield f"# HELP {name} {family.help}\n# TYPE {name} {family.kind}\n"
+            for labels, numbers in sorted(series.items()):
+                pairs = sorted(f'{label}="{_escaped(value)}"' for label, value in zip(family.labels, labels, strict=True))
+                inside = ",".join(pairs)
+                if family.kind == "histogram":
+                    yield from _histogram(family, inside, numbers)
+                else:
+                    yield f"{name}{{{inside}}} {numbers[0]!r}\n" if inside else f"{name} {numbers[0]!r}\n"
+
+
+def _histogram(family: Family, inside: str, numbers: list[float]) -> Iterator[str]:
+    name, comma = family.name, "," if inside else ""
+    total = 0.0
+    for bound, count in zip([*map(str, family.buckets), "+Inf"], numbers, strict=False):
+        total += count
+        yield f'{name}_bucket{{{inside}{comma}le="{bound}"}} {total!r}\n'
+    around = f"{{{inside}}}" if inside else ""
+    yield f"{name}_count{around} {total!r}\n{name}_sum{around} {numbers[-1]!r}\n"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 class Metrics:
     """The runtime's own series, by name, and their text."""
 
-    def __init__(self) -> None:
-        s = self.series = Series()
+    def __init__(self, board: Board | None = None, index: int = 0) -> None:
+        self._board = board or Board.private()
+        s = self.series = Series(self._board, index)
         of_model = ("model", "version")
         seconds = DURATION_BUCKETS_S
         self.requests = s.family(
@@ -118,13 +156,13 @@ class Metrics:
         )
         self.batch_rows = s.family("ml_batch_rows", "Rows of a batch.", "histogram", of_model, ROW_BUCKETS)
         self.rows = s.family("ml_rows_total", "Rows that the model answered.", "counter", of_model)
-        self.queue_rows = s.family("ml_queue_rows", "Rows that wait.", "gauge", of_model)
+        self.queue_rows = s.family("ml_queue_rows", "Rows that wait.", "gauge", of_model, combine="sum")
         self.busy = s.family(
             "ml_busy_seconds_total",
             "Seconds that the event loop and the lanes ran batches; its rate is the load.",
             "counter",
         )
-        self.in_progress = s.family("ml_requests_in_progress", "Requests to predict under way.", "gauge")
+        self.in_progress = s.family("ml_requests_in_progress", "Requests to predict under way.", "gauge", combine="sum")
         self.rejected = s.family(
             "ml_rejected_total", "Requests that never reached the model, by reason.", "counter", ("reason",)
         )
@@ -144,6 +182,15 @@ class Metrics:
         self.model_ready = s.family(
             "ml_model_ready", "1 if this version of the model is loaded, 0 if its load failed.", "gauge", of_model
         )
+        self.reloads = s.family("ml_reloads_total", "Reloads by what came of them.", "counter", ("outcome",))
+        self.worker_restarts = s.family(
+            "ml_worker_restarts_total", "Workers that ended or hung and were replaced.", "counter", ("reason",)
+        )
+        self.fork_fallbacks = s.family(
+            "ml_fork_fallbacks_total", "Times that workers could not be forked and each loaded by itself.", "counter"
+        )
+        self.generation = s.family("ml_generation", "The number of the generation that serves.", "gauge")
+        self.workers = s.family("ml_workers", "Workers that are ready, and that are wanted.", "gauge", ("state",))
         self.busy_at = s.place(self.busy)
         self.in_progress_at = s.place(self.in_progress)
         self.ready_at = s.place(self.ready)
@@ -152,30 +199,58 @@ class Metrics:
 
     def set(self, family: Family, value: float, *labels: str) -> None:
         """Set a gauge, or a counter that is counted elsewhere."""
-        self.series.values[self.series.place(family, *labels)] = value
+        self.series.area(family).values[self.series.place(family, *labels)] = value
 
     def add(self, family: Family, *labels: str, amount: float = 1.0) -> None:
         """Add to a counter; for what happens seldom, the hot path keeps its places."""
-        self.series.values[self.series.place(family, *labels)] += amount
+        self.series.area(family).values[self.series.place(family, *labels)] += amount
 
     def render(self) -> bytes:
-        """Prometheus text, with the usual process_ and python_ series."""
-        # Imported at the first scrape: 30 ms that the start need not wait for.
-        from prometheus_client import (
-            CollectorRegistry,
-            GCCollector,
-            PlatformCollector,
-            ProcessCollector,
-            generate_latest,
-        )
-
+        """Prometheus text of all processes, with the usual process_ series summed over them."""
         for refresh in self.refreshers:
             refresh()
-        registry = CollectorRegistry()
-        registry.register(self.series)
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=registry)
-        return generate_latest(registry)
+        return "".join([*self.series.lines(), *_of_processes(self._board.slot(0).pid or os.getpid())]).encode()
+
+
+def _of_processes(parent: int) -> Iterator[str]:
+    """The process_ series of a process and its children; what ended children used is in the parent's own account."""
+    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    pids = [parent]
+    with contextlib.suppress(OSError):
+        pids += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    cpu = virtual = resident = descriptors = 0.0
+    started = most = 0.0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            limits = Path(f"/proc/{pid}/limits").read_text()
+            descriptors += len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - names alone
+        except OSError:  # it has just ended
+            continue
+        cpu += sum(map(int, fields[11:15])) / ticks
+        virtual += int(fields[20])
+        resident += int(fields[21]) * page
+        if pid == parent:
+            booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+            started = float(booted.split()[1]) + int(fields[19]) / ticks
+        most = next((float(line.split()[3]) for line in limits.splitlines() if line.startswith("Max open files")), 0.0)
+    for name, kind, text, value in (
+        ("process_cpu_seconds_total", "counter", "Processor time of all processes of the server.", cpu),
+        ("process_virtual_memory_bytes", "gauge", "Address space of all processes.", virtual),
+        (
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory of all processes; what they share counts in each.",
+            resident,
+        ),
+        ("process_start_time_seconds", "gauge", "When the server started, in seconds since 1970.", started),
+        ("process_open_fds", "gauge", "Open file descriptors of all processes.", descriptors),
+        ("process_max_fds", "gauge", "What one process may open.", most),
+    ):
+        yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name} {value!r}\n"
+    version = platform.python_version()
+    yield "# HELP python_info The interpreter.\n# TYPE python_info gauge\n"
+    yield f'python_info{{implementation="{platform.python_implementation()}",version="{version}"}} 1.0\n'
 
 
 class ModelMeter:
@@ -193,7 +268,7 @@ class ModelMeter:
         self._request_at = {dialect: series.place(metrics.request_duration, model, version, dialect) for dialect in dialects}
         self._ok_at = {dialect: series.place(metrics.requests, model, version, dialect, "200") for dialect in dialects}
 
-    def batch_done(self, rows: int, started: float, ended: float, entries: Sequence[Entry]) -> None:
+    def batch_done(self, rows: int, started: float, ended: float, entries: "Sequence[Entry]") -> None:
         """One batch was answered; times are readings of perf_counter."""
         values, series, metrics = self._values, self._metrics.series, self._metrics
         seconds = ended - started

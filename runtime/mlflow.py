@@ -122,6 +122,8 @@ def _parsed(path: Path, named: str) -> Any:
                 raise BadArtifact(f"{named} is nested too deeply or merges mappings, which MLflow never writes; copy it again")
         return yaml.load(text, loader)  # noqa: S506 - both are the safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that there is not
+        if "nesting depth" in str(error):  # newer PyYAMLs have a limit of their own
+            raise BadArtifact(f"{named} is nested too deeply, which MLflow never writes; copy it again") from error
         raise BadArtifact(f"{named} is no YAML document: {one_line(error)}; copy the directory again") from error
 
 

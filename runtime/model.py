@@ -1,20 +1,20 @@
 """One loaded version of a model: its backend, its signature, what warm-up measured, and the batcher in front of it.
 
-`Model.load` blocks and is called in the load thread; `start` and everything after it belongs to the event loop. A model
-never changes: another revision is another Model in another process.
+`Prepared.load` is the loader's part, `Model.open` each worker's; both block. `start` and everything after it belongs to the
+event loop. A model never changes: another revision is another Model in another process.
 """
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from runtime.agreement import agreed
 from runtime.artifact import Artifact, check_fits, check_unchanged, digest
-from runtime.backends import Backend, Placement, open_backend
+from runtime.backends import Backend, Placement, open_backend, read_artifact
 from runtime.batching import Batcher, BatchMeter, Limits, TurnBudget
 from runtime.cost import CostModel
 from runtime.cpu_budget import memory_limit
@@ -30,6 +30,36 @@ _WARM_UP_STEP_S = 0.05
 
 # What a backend tells that is no library's version.
 _ABOUT_THE_MODEL: Final = ("estimator", "producer", "made_with", "version_mismatch", "device", "providers", "nodes_on_cuda")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What forked workers share of one version: its files' digest, and what could be read of it. `phases` hold seconds."""
+
+    name: str
+    version: str
+    artifact: Artifact
+    placement: Placement
+    revision: str
+    shared: Any
+    phases: Mapping[str, float]
+
+    @classmethod
+    def load(cls, name: str, version: str, artifact: Artifact, placement: Placement) -> "Prepared":
+        """Check, digest and read; blocking, runs the code in a pickle, predicts nothing. Raises ArtifactFault."""
+        begun = time.perf_counter()
+        check_fits(artifact, memory_limit())
+        revision = digest(artifact)
+        check_unchanged(artifact)
+        read = time.perf_counter()
+        try:
+            shared = read_artifact(artifact, placement)
+        except ArtifactFault:
+            check_unchanged(artifact)  # then that is why
+            raise
+        check_unchanged(artifact)
+        phases = {"read": read - begun, "load": time.perf_counter() - read}
+        return cls(name, version, artifact, placement, revision, shared, phases)
 
 
 class Model:
@@ -66,23 +96,22 @@ class Model:
         self._only_input = next(iter(self._dtypes)) if len(self._dtypes) == 1 else None
 
     @classmethod
-    def load(cls, name: str, version: str, artifact: Artifact, placement: Placement, max_batch_rows: int) -> "Model":
-        """Load, check and warm up; blocking, for the load thread. Raises ArtifactFault. `phases` hold seconds."""
+    def open(cls, prepared: "Prepared", max_batch_rows: int) -> "Model":
+        """Make what runs the model and warm it up, in the process that serves it; blocking. Raises ArtifactFault."""
         begun = time.perf_counter()
-        check_fits(artifact, memory_limit())
-        revision = digest(artifact)
-        check_unchanged(artifact)
-        read = time.perf_counter()
+        artifact = prepared.artifact
         try:
-            backend = open_backend(artifact, placement)
+            backend = open_backend(artifact, prepared.placement, prepared.shared)
         except ArtifactFault:
             check_unchanged(artifact)  # then that is why
             raise
-        check_unchanged(artifact)
-        loaded = time.perf_counter()
-        model = cls(name, version, artifact, revision, backend, {"read": read - begun, "load": loaded - read}, max_batch_rows)
+        if prepared.shared is None:  # it was read only now
+            check_unchanged(artifact)
+        opened = time.perf_counter()
+        phases = {**prepared.phases, "load": prepared.phases["load"] + opened - begun}
+        model = cls(prepared.name, prepared.version, artifact, prepared.revision, backend, phases, max_batch_rows)
         model.warm_up(max_batch_rows)
-        model.phases["warm_up"] = time.perf_counter() - loaded
+        model.phases["warm_up"] = time.perf_counter() - opened
         return model
 
     def warm_up(self, max_batch_rows: int) -> None:
@@ -171,10 +200,12 @@ class Model:
         check_rows_out(arrays, len(next(iter(inputs.values()))))
         return arrays
 
-    def start(self, limits: Limits, meter: BatchMeter, turn: TurnBudget, lanes: int) -> None:
+    def start(
+        self, limits: Limits, meter: BatchMeter, turn: TurnBudget, lanes: int, begin_lane: Callable[[], None] | None = None
+    ) -> None:
         """Make the batcher; on the event loop. The manifest may limit batches further than `limits` does."""
         limits = replace(limits, batch_rows=min(limits.batch_rows, self._max_batch_rows))
-        self.batcher = Batcher(self.run, self.cost, limits, meter, turn, lanes=lanes, name=self.name)
+        self.batcher = Batcher(self.run, self.cost, limits, meter, turn, lanes=lanes, name=self.name, begin_lane=begin_lane)
 
     def key(self, outputs: tuple[str, ...], tensors: Mapping[str, Tensor]) -> object:
         """What may share a batch; a model that mixes rows shares with nobody."""

@@ -1,6 +1,6 @@
 """The user's own code beside a model: modules that custom transformers and functions in pipelines are imported from.
 
-`backends.open_backend`, the one gate before every loader, loads each model within `importable` and asks `explain` when that
+`backends`, the one gate before every loader, reads and opens each model within `importable` and asks `explain` when that
 failed. A model's directories and CODE_PATH stand at the end of the import path: what is installed wins, and no file of a user
 takes the place of the standard library. They stay there after the load, since code may import more while it predicts.
 """

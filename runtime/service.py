@@ -1,59 +1,66 @@
-"""What a worker does on its event loop: answer at once, load the models beside it, serve, drain.
+"""What a worker does on its event loop: answer with the models that are warm, then drain.
 
-`Service.run` reads as the life of the process. uvicorn's own signal handling and shutdown are not used: it closes idle
+`Service.run` reads as the life of the process. uvicorn's own server, signal handling and shutdown are not used: it closes idle
 keep-alive connections at once, which loses the requests that are on their way in them (78 of 12,600 in a measurement, 0 with
-the steps of `_drain`), and it raises a captured signal again, so that the exit code could not be 0.
+the steps of `_stop`), and it raises a captured signal again, so that the exit code could not be 0.
 """
 
 import asyncio
-import contextlib
-import gc
 import logging
 import os
 import shlex
 import signal
-import socket
-import sys
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import orjson
 import uvicorn
 
-from runtime import cpu_budget, sockets
+from runtime import board, cpu_budget
+from runtime.acceptor import Acceptor
 from runtime.app import DIALECTS, create_app
-from runtime.backends import Placement
 from runtime.batching import Limits, TurnBudget
 from runtime.cpu_budget import CpuBudget
-from runtime.errors import ArtifactFault
 from runtime.health import Health
-from runtime.load import Wanted, load_all
+from runtime.load import Loaded
 from runtime.metrics import Metrics, ModelMeter
 from runtime.model import Model
+from runtime.place import Place
 from runtime.protocol import SWEEP_S, Protocol
 from runtime.repository import Repository
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# How long a keep-alive connection without a request may go on after the listener closed. Its client has the time to send
-# one more request, which is answered with `Connection: close`.
+# How long a keep-alive connection without a request may go on after the listener closed for good. Its client has the time to
+# send one more request, which is answered with `Connection: close`.
 RETIRE_S: Final = 1.0
 
 _TICK_S: Final = 0.02
 
 
 class Service:
-    """One for a process; everything but the load itself runs on its event loop."""
+    """One for a process, on its event loop. Under a supervisor it serves when that says so, alone at once."""
 
-    def __init__(self, settings: Settings, budget: CpuBudget, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        budget: CpuBudget,
+        loaded: Loaded,
+        place: Place,
+        raise_threads: Callable[[], None],
+    ) -> None:
+        shared = place.board
         self._settings = settings
         self._budget = budget
-        self._listener = listener
-        self._metrics = Metrics()
-        self._repository = Repository()
-        self._health = Health(self._repository, settings.stuck_after_s)
+        self._channel = place.channel
+        self._models = loaded.models
+        self._raise_threads = raise_threads
+        self._slot = shared.slot(place.index)
+        self._metrics = Metrics(shared, place.index)
+        self._repository = loaded.repository()
+        self._health = Health(self._repository, settings.stuck_after_s, lambda: shared.status)
         self._front = create_app(settings, self._repository, self._health, self._metrics, cpu_budget.memory_limit())
         config = uvicorn.Config(
             self._front,
@@ -68,76 +75,113 @@ class Service:
         )
         config.load()
         self._server = uvicorn.Server(config)
-        self._server.lifespan = config.lifespan_class(config)
-        self._began = time.monotonic()
+        self._state = self._server.server_state
+        others = [shared.slot(at) for at in range(1, shared.slots) if at != place.index]
+        self._acceptor = Acceptor(place.listener, self._protocol, self._state.connections, self._slot, others)
+        self._stopping = asyncio.Event()
+        self._retiring = asyncio.Event()
+        self._deadline = 0.0
+        self._told_stuck = False
 
-    async def run(self) -> ArtifactFault | None:
-        """Serve until a signal comes; the reason if no model could be had, or not the default one."""
+    def _protocol(self) -> Protocol:
         loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
-        self._catch_signals(loop, stop)
-        await self._server.startup(sockets=[self._listener])
-        host, port = self._listener.getsockname()[:2]
-        self._address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        log.info("listening", extra={"facts": {"address": self._address, "port": port}})
-        ticking = asyncio.create_task(self._tick())
-        loading = asyncio.create_task(self._load())
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
-        failure: ArtifactFault | None = None
-        if loading.done():
-            failure = loading.result()
-        if failure is None:
-            await stopping
-        await self._drain(self._settings.grace_period_s if failure is None else 0.0)
-        for task in (ticking, loading, stopping):
-            task.cancel()
-        return failure
+        return Protocol(config=self._server.config, server_state=self._state, app_state={}, _loop=loop)
 
-    def _catch_signals(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    async def run(self) -> None:
+        """Serve until a signal or the supervisor ends it."""
+        loop = asyncio.get_running_loop()
+        self._catch_signals(loop)
+        await self._server.on_tick(0)  # the Date header
+        self._start_models()
+        ticking = loop.create_task(self._tick())
+        if self._channel is None:
+            self._serve()
+        else:
+            loop.add_reader(self._channel, self._on_message)
+            self._channel.send({"ready": _summary(self._models, self._repository), "hint": self._hint()})
+        retired = loop.create_task(self._wait_retired())
+        stopping = loop.create_task(self._stopping.wait())
+        await asyncio.wait((retired, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not retired.done():
+            await self._stop()
+        for task in (ticking, retired, stopping):
+            task.cancel()
+        self._repository.close()
+        await asyncio.sleep(0)  # the aborted connections' requests see that their client is gone
+        log.log(logging.INFO if self._channel is None else logging.DEBUG, "stopped",
+                extra={"facts": {"requests": self._state.total_requests}})  # fmt: skip
+
+    # --- what it is told ----------------------------------------------------------------------------------------------
+
+    def _catch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         def on_signal(number: int) -> None:
-            if stop.is_set():
+            if self._channel is not None:  # not from the supervisor: somebody wants this one process gone
+                self._retire()
+                self._begin_stop(loop.time() + self._settings.grace_period_s)
+                return
+            if self._stopping.is_set():
                 log.warning("stopped at once by a second signal")
                 os._exit(128 + number)
             log.info("stopping", extra={"facts": {"signal": signal.Signals(number).name}})
-            stop.set()
+            self._begin_stop(loop.time() + self._settings.grace_period_s)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
 
+    def _on_message(self) -> None:
+        assert self._channel is not None  # noqa: S101 - only a process with one has it read
+        message = self._channel.receive()
+        if message is None:  # the supervisor is gone, and with it whoever could tell anything more
+            asyncio.get_running_loop().remove_reader(self._channel)
+            self._begin_stop(asyncio.get_running_loop().time() + self._settings.grace_period_s)
+        elif message.get("do") == "serve":
+            self._serve()
+        elif message.get("do") == "retire":
+            self._retire()
+        elif message.get("do") == "stop":
+            self._begin_stop(asyncio.get_running_loop().time() + message["deadline"] - time.monotonic())
+
+    def _serve(self) -> None:
+        self._slot.state = board.SERVING
+        self._acceptor.start()
+
+    def _retire(self) -> None:
+        """Another generation serves: take nobody more, and let everybody go with an answer."""
+        self._acceptor.stop()
+        self._front.draining = True
+        self._slot.state = board.RETIRING
+        self._retiring.set()
+
+    def _begin_stop(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._front.draining = True
+        if not self._retiring.is_set():
+            self._health.become("draining")
+        self._stopping.set()
+
     async def _tick(self) -> None:
-        """Twice a second: the Date header, and the timeouts of all connections."""
+        """Twice a second: the Date header, the timeouts of all connections, the sign of life, lanes that are stuck."""
         settings = self._settings
         loop = asyncio.get_running_loop()
         while True:
             await self._server.on_tick(0)
             now = loop.time()
-            for connection in list(self._server.server_state.connections):
+            for connection in list(self._state.connections):
                 if isinstance(connection, Protocol):
                     connection.sweep(now, settings.header_timeout_s, settings.body_timeout_s, settings.keep_alive_s)
+            self._slot.open = len(self._state.connections)
+            self._slot.beat = time.monotonic_ns()
+            stuck_for = self._health.stuck_for()
+            if stuck_for > settings.stuck_after_s and self._channel is not None and not self._told_stuck:
+                self._told_stuck = True
+                reason = f"a batch has been running for {stuck_for:.1f} s, longer than STUCK_AFTER_S"
+                self._channel.send({"stuck": reason})
             await asyncio.sleep(SWEEP_S)
 
-    # --- load ---------------------------------------------------------------------------------------------------------
+    # --- the models ---------------------------------------------------------------------------------------------------
 
-    async def _load(self) -> ArtifactFault | None:
-        """Load beside the loop, then serve what could be loaded; the reason if the process must end."""
-        settings = self._settings
-        wanted = Wanted(
-            settings.model_path,
-            settings.model_name,
-            settings.model_version,
-            Placement(settings.device, self._budget.threads, settings.version_mismatch, settings.code_path),
-            settings.max_batch_rows,
-        )
-        try:
-            models = await load_all(wanted, self._repository, settings.load_timeout_s)
-        except ArtifactFault as fault:
-            return fault
-        if not self._front.draining:  # else it came too late: nothing may turn ready again
-            self._serve(models)
-        return None
-
-    def _serve(self, models: Sequence[Model]) -> None:
+    def _start_models(self) -> None:
+        models = self._models
         turn = TurnBudget(asyncio.get_running_loop())
         for model in models:
             self._start(model, turn)
@@ -152,18 +196,16 @@ class Service:
             series.set(series.ready, float(self._health.ready))
 
         series.refreshers.append(refresh)
-        # What was loaded stays: the collector need not walk through it again, which would stall requests for 50 ms and more.
-        gc.freeze()
-        gc.enable()
         self._health.become("healthy")
-        self._tell_ready(models)
+        if self._channel is None:
+            log.info("ready", extra={"facts": _summary(models, self._repository)})
 
     def _start(self, model: Model, turn: TurnBudget) -> None:
         """Give a model its batcher, its series and its paths."""
         settings, series = self._settings, self._metrics
         meter = ModelMeter(series, model.name, model.version, [dialect.name for dialect in DIALECTS])
         limits = Limits(settings.max_batch_rows, settings.max_queue_rows)
-        model.start(limits, meter, turn, self._budget.lanes if model.backend.reentrant else 1)
+        model.start(limits, meter, turn, self._budget.lanes if model.backend.reentrant else 1, self._raise_threads)
         info = (model.artifact.kind, model.revision, model.backend.facts.get("device", "cpu"))
         series.set(series.model_info, 1.0, model.name, model.version, *info)
         mismatch = model.backend.facts.get("version_mismatch")
@@ -172,25 +214,9 @@ class Service:
             series.set(series.load_duration, seconds, model.name, model.version, phase)
         self._front.serve(self._repository.put(model), meter, DIALECTS)
 
-    def _tell_ready(self, models: Sequence[Model]) -> None:
-        """One line a model if there are several, and one that says that the server is ready."""
-        counts = self._repository.counts
-        seconds = round(time.monotonic() - self._began, 3)
-        if sum(counts.values()) == 1:
-            log.info("ready", extra={"facts": {**_facts(models[0]), "seconds": seconds}})
-        else:
-            for model in models:
-                log.info("loaded", extra={"facts": _facts(model)})
-            default = self._repository.default
-            chosen = {"model": default.name, "version": default.version} if default else {}
-            facts = {**chosen, "models": counts["ready"], "failed": counts["failed"], "seconds": seconds}
-            log.info("ready", extra={"facts": facts})
-        if self._settings.log_format == "text" or (self._settings.log_format is None and sys.stderr.isatty()):
-            sys.stderr.write(self._hint())
-
     def _hint(self) -> str:
-        """What a person at a terminal does next; the lines work when they are pasted."""
-        address = self._address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1") + self._settings.root_path  # noqa: S104
+        """What a person at a terminal does next; the supervisor puts its address in, then the lines work when pasted."""
+        address = "{address}" + self._settings.root_path
         default = self._repository.default
         model = default.model if default and default.model else self._repository.models[0]
         path = "/predict" if default else f"/models/{model.name}/versions/{model.version}/predict"
@@ -206,58 +232,32 @@ class Service:
             + f"  try      curl -X POST {address}{path} -H 'Content-Type: application/json' {request}\n\n"
         )
 
-    # --- drain --------------------------------------------------------------------------------------------------------
+    # --- the end ------------------------------------------------------------------------------------------------------
 
-    async def _drain(self, grace_s: float) -> None:
+    async def _wait_retired(self) -> None:
+        """Until this worker has retired and no connection is left: idle ones go when they always go, by KEEP_ALIVE_S."""
+        await self._retiring.wait()
+        while self._state.connections:  # noqa: ASYNC110 - a set of uvicorn's, which tells nobody when it is empty
+            await asyncio.sleep(_TICK_S)
+
+    async def _stop(self) -> None:
         """Lose nothing that was accepted: go on serving, stop accepting, let go of idle connections, finish the others."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace_s
-        connections = self._server.server_state.connections
-        self._front.draining = True
-        self._health.become("draining")
-        await asyncio.sleep(min(self._settings.drain_delay if grace_s else 0.0, grace_s))
-        await self._close_listener(loop)
+        connections = self._state.connections
+        if not self._retiring.is_set():
+            await asyncio.sleep(max(0.0, min(self._settings.drain_delay, self._deadline - loop.time())))
+            await self._acceptor.stop_for_all()
         retired = loop.time() + RETIRE_S
-        while connections and loop.time() < deadline:
+        while connections and loop.time() < self._deadline:
             if loop.time() > retired:
                 for connection in list(connections):
                     if isinstance(connection, Protocol):
                         connection.close_if_idle()
             await asyncio.sleep(_TICK_S)
-        if connections and grace_s:
+        if connections:
             log.warning("the grace period is over", extra={"facts": {"connections_cut": len(connections)}})
         for connection in list(connections):
             connection.transport.abort()
-        self._repository.close()
-        await asyncio.sleep(0)  # the aborted connections' requests see that their client is gone
-        log.info("stopped", extra={"facts": {"requests": self._server.server_state.total_requests}})
-
-    async def _close_listener(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let nobody in any more, accept what the kernel has completed, then close: a closed listener resets what waits."""
-        if sockets.let_no_more_in(self._listener):
-            await asyncio.sleep(sockets.HANDSHAKE_S)
-        try:
-            backlog = self._listener.dup()
-        except OSError as error:  # no file descriptor is left
-            log.warning("connections that were not accepted yet are reset: %s", error)
-            self._listener.close()
-            return
-        backlog.setblocking(False)
-        for server in self._server.servers:
-            server.close()
-        state = self._server.server_state
-
-        def protocol() -> Any:
-            return Protocol(config=self._server.config, server_state=state, app_state={}, _loop=loop)
-
-        accepted: list[socket.socket] = []
-        with backlog, contextlib.suppress(OSError):  # nothing is left, or no file descriptor
-            # Without a turn of the loop between: under load new connections would come for ever.
-            while True:
-                with contextlib.suppress(ConnectionAbortedError):
-                    accepted.append(backlog.accept()[0])
-        for connection in accepted:
-            await loop.connect_accepted_socket(protocol, connection)
 
 
 def _notice(models: Sequence[Model]) -> str:
@@ -277,3 +277,15 @@ def _facts(model: Model) -> dict[str, object]:
         **{f"{phase}_s": round(seconds, 3) for phase, seconds in model.phases.items()},
         "inline": model.cost is not None and model.cost.inline(1),
     }
+
+
+def _summary(models: Sequence[Model], repository: Repository) -> dict[str, object]:
+    """What the line that says «ready» tells of what is served."""
+    counts = repository.counts
+    if sum(counts.values()) == 1:
+        return _facts(models[0])
+    for model in models:
+        log.info("loaded", extra={"facts": _facts(model)})
+    default = repository.default
+    chosen = {"model": default.name, "version": default.version} if default else {}
+    return {**chosen, "models": counts["ready"], "failed": counts["failed"]}

@@ -7,6 +7,7 @@ variable that was mixed up may hold a secret.
 
 import difflib
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from runtime.errors import BadSetting
 MIB = 1024 * 1024
 
 # Read, but not the user's to set.
-OF_THE_PLATFORM: Final = frozenset({"kubernetes_service_host"})
+OF_THE_PLATFORM: Final = frozenset({"kubernetes_service_host", "k_service"})
 
 # How alike two names are, by difflib: MODEL_PTAH and MODEL_PATH 0.90, MODEL_PORT, which Kubernetes sets beside a service called
 # `model`, 0.80. Names as short as PORT are like too many others.
@@ -37,6 +38,17 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,1
 RootPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
 # LOG_LEVEL=INFO is what many are used to write.
 _lower = BeforeValidator(lambda given: given.lower() if isinstance(given, str) else given)
+
+_MOST_WORKERS: Final = 64
+
+
+def _workers(given: object) -> object:
+    text = str(given).strip().lower()
+    if text == "auto":
+        return text
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_WORKERS:
+        raise ValueError(f"should be auto, or a whole number from 1 to {_MOST_WORKERS}")
+    return int(text)
 
 
 class Settings(BaseSettings):
@@ -59,7 +71,15 @@ class Settings(BaseSettings):
     )
     host: str = Field("0.0.0.0", description="the address to listen on")  # noqa: S104 - a container's service is for others
     port: int = Field(8080, ge=0, le=65_535, description="the port to listen on; 0 takes a free one and logs it")
+    bind: Annotated[Literal["early", "ready"] | None, _lower] = Field(
+        None,
+        description="when the port opens: early, or only with a ready model, for probes that only connect; "
+        "by default early, ready if K_SERVICE is set",
+    )
     root_path: RootPath = Field("", description="the prefix that a proxy leaves in the path, such as /models/churn")
+    workers: Annotated[Literal["auto"] | int, BeforeValidator(_workers)] = Field(
+        1, description="processes that serve; auto is one a CPU of the budget"
+    )
     cpus: float | None = Field(
         None, gt=0, le=4096, description="the CPU budget; by default the smaller of affinity and the cgroup's quota"
     )
@@ -82,12 +102,19 @@ class Settings(BaseSettings):
     body_timeout_s: PositiveSeconds = Field(30, description="how long a request's body may take to arrive")
     keep_alive_s: PositiveSeconds = Field(75, description="how long an idle connection is kept; longer than the proxy's")
     load_timeout_s: PositiveSeconds = Field(600, description="how long all models may take to load and warm up")
-    stuck_after_s: PositiveSeconds = Field(300, description="a batch running longer than this turns ready to 503")
+    wait_for_model_s: Seconds = Field(0, description="how long to wait at the start for a model to appear")
+    stuck_after_s: PositiveSeconds = Field(
+        300, description="a batch running longer than this turns ready to 503, and the worker is replaced"
+    )
     drain_delay_s: Seconds | None = Field(
         None,
         description="served after SIGTERM before the listener closes; by default 5 if KUBERNETES_SERVICE_HOST is set, else 0",
     )
     grace_period_s: PositiveSeconds = Field(25, description="from SIGTERM to the end of the process, at the latest")
+    reload: Annotated[Literal["none", "poll"], _lower] = Field(
+        "none", description="poll looks for changed files and serves them; SIGHUP always does"
+    )
+    reload_interval_s: PositiveSeconds = Field(30, description="how often RELOAD=poll looks")
     log_format: Annotated[Literal["json", "text"] | None, _lower] = Field(
         None, description="by default text on a terminal, else json"
     )
@@ -96,6 +123,7 @@ class Settings(BaseSettings):
     )
     access_log: bool = Field(False, description="one log line a request")
     kubernetes_service_host: str = Field("", description="set by Kubernetes itself; only whether it is set counts")
+    k_service: str = Field("", description="set by Knative and Cloud Run themselves; only whether it is set counts")
 
     @property
     def drain_delay(self) -> float:
@@ -103,6 +131,17 @@ class Settings(BaseSettings):
         if self.drain_delay_s is not None:
             return self.drain_delay_s
         return 5.0 if self.kubernetes_service_host else 0.0
+
+    @property
+    def bind_early(self) -> bool:
+        """Whether the port opens before a model is ready."""
+        return (self.bind or ("ready" if self.k_service else "early")) == "early"
+
+    def resolved(self) -> dict[str, Any]:
+        """As plain values, with the defaults that depend on others filled in: what processes hand on to each other."""
+        log_format = self.log_format or ("text" if sys.stderr.isatty() else "json")
+        bind = "early" if self.bind_early else "ready"
+        return {**self.model_dump(mode="json"), "log_format": log_format, "bind": bind, "drain_delay_s": self.drain_delay}
 
 
 def load(**given: Any) -> Settings:

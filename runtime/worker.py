@@ -1,99 +1,90 @@
-"""One serving process. It never changes its model: another revision is another process.
+"""One serving process: open what was loaded, warm up, serve, drain. It never changes its model: that is another process.
 
-`ml-runtime serve` runs it (later by way of a supervisor), `python -m runtime.worker` runs it alone. `run` returns the exit
-code: 0 stopped, 2 a bad setting or a port that is taken, 3 the model cannot be had; a second signal ends with 130 or 143.
+The loader becomes one, or forks them; `python -m runtime.worker` runs one alone, without a supervisor, for measuring. The exit
+code: 0 stopped, 2 a bad setting or a port that is taken, 3 the model cannot be had.
 """
 
 import gc
 import logging
 import os
-import socket
-import sys
-from pathlib import Path
-from typing import Final, NoReturn
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from runtime import cpu_budget, logs, settings
-from runtime.errors import BadSetting
+from runtime import cpu_budget, exits, logs, settings, sockets
+from runtime.board import STARTING, Board
+from runtime.cpu_budget import CpuBudget
+from runtime.errors import ArtifactFault, BadSetting
+from runtime.place import Place
 from runtime.settings import Settings
+
+if TYPE_CHECKING:  # numpy comes with it, and must not before the CPU budget is applied
+    from runtime.load import Loaded
 
 log = logging.getLogger("runtime.worker")
 
-STOPPED: Final = 0
-BAD_START: Final = 2
-NO_MODEL: Final = 3
 
-# Where Kubernetes reads why a container ended.
-_TERMINATION_LOG: Final = Path("/dev/termination-log")
+def serve(
+    chosen: Settings,
+    budget: CpuBudget,
+    loaded: "Loaded",
+    place: Place,
+    raise_threads: Callable[[], None] = lambda: None,
+) -> None:
+    """Open the models, then serve until the end; raises ArtifactFault. The collector must be off when this is called.
 
-
-def run(chosen: Settings) -> int:
-    """Serve until a signal; the exit code."""
-    gc.disable()  # until the model is there: what imports make stays, so collecting meanwhile costs and finds nothing
-    logs.configure(chosen.log_format, chosen.log_level)
-    for sentence in settings.misspelt():
-        log.warning("%s", sentence)
-    budget = cpu_budget.measure(chosen.cpus)
-    cpu_budget.apply(budget)
-    log.info("cpu budget", extra={"facts": budget.facts()})
-    try:
-        listener = bind(chosen.host, chosen.port)
-    except OSError as error:
-        # A name that cannot be resolved has a negative number, which the system's own table does not know.
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else str(error.strerror or error).partition(" (while")[0]
-        last_words(
-            f"cannot listen on {chosen.host}:{chosen.port}: {reason}; "
-            "end what holds the port, or choose another with PORT (and HOST)"
-        )
-        return BAD_START
+    `raise_threads` is called in every thread that runs models, before it does.
+    """
     import uvloop
 
-    from runtime.service import Service  # imports numpy and the web framework, so not before the budget is applied
+    from runtime import load
+    from runtime.service import Service
 
-    failure = uvloop.run(_serve(Service, chosen, budget, listener))
-    if failure is None:
-        return STOPPED
-    last_words(str(failure))
-    return NO_MODEL
+    slot = place.board.slot(place.index)
+    slot.state, slot.pid, slot.generation = STARTING, os.getpid(), place.generation
+
+    def tell(step: str, model: tuple[str, str]) -> None:
+        if place.channel is not None:
+            place.channel.send({"step": step, "model": list(model)})
+
+    raise_threads()
+    load.open_all(loaded, chosen.max_batch_rows, tell)
+    # What was loaded stays: the collector need not walk through it again, which would stall requests for 50 ms and more.
+    gc.freeze()
+    gc.enable()
+
+    async def run() -> None:
+        await Service(chosen, budget, loaded, place, raise_threads).run()
+
+    uvloop.run(run())
 
 
-async def _serve(service: type, chosen: Settings, budget: cpu_budget.CpuBudget, listener: socket.socket) -> Exception | None:
-    return await service(chosen, budget, listener).run()  # type: ignore[no-any-return]
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=host == "::")
-
-
-def last_words(reason: str) -> None:
-    """Say why this process ends: as the last line of its log, and where Kubernetes looks for it."""
-    log.error("%s", reason)
+def start() -> int:
+    """Serve alone what the settings say; the exit code."""
+    gc.disable()  # until the model is there: what imports make stays, so collecting meanwhile costs and finds nothing
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(exits.STOPPED))  # until it drains there is nothing to drain
     try:
-        if _TERMINATION_LOG.exists():
-            _TERMINATION_LOG.write_text(reason[:4096])
-    except OSError as error:
-        log.debug("no termination message could be written: %s", error)
+        chosen = settings.load()
+        logs.configure(chosen.log_format, chosen.log_level)
+        budget = cpu_budget.measure(chosen.cpus)
+        cpu_budget.apply(budget)
+        listener = sockets.bind(chosen.host, chosen.port)
+        listener.listen(sockets.BACKLOG)
+        log.info("listening", extra={"facts": {"address": sockets.address(listener), "port": listener.getsockname()[1]}})
+        from runtime import load
 
-
-def start(**given: object) -> int:
-    """Read the settings, `given` before the environment, and run; the exit code."""
-    try:
-        chosen = settings.load(**given)
+        loaded = load.prepare_all(load.wanted(chosen, budget), lambda *_: None)
+        serve(chosen, budget, loaded, Place(listener, Board.private(2), 1, 1, None))
     except BadSetting as error:
         logs.configure(None, "info")
-        last_words(str(error))
-        return BAD_START
-    return run(chosen)
-
-
-def end(code: int) -> NoReturn:
-    """End the process without waiting for a lane or a load that hangs."""
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(code)
+        exits.last_words(str(error))
+        return exits.BAD_START
+    except ArtifactFault as fault:
+        exits.last_words(str(fault))
+        return exits.NO_MODEL
+    return exits.STOPPED
 
 
 if __name__ == "__main__":
-    end(start())
+    exits.end(start())

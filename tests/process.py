@@ -276,8 +276,14 @@ class Server:
     def threads(self) -> int:
         return self._status("Threads")
 
+    @property
+    def worker(self) -> int:
+        """The pid of the worker, where there is only one: the supervisor's only child."""
+        (pid,) = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return int(pid)
+
     def _status(self, name: str) -> int:
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{self.worker}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
 
     # --- its life ---

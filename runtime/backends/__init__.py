@@ -1,15 +1,15 @@
 """What runs an artifact. One leaf a library, imported only when a model needs it, none knowing another.
 
-`open_backend` is called in the load thread and is the one gate before every loader: it maps the artifact's kind, which was
-read from its content, to the leaf.
+A load has two steps, and each maps the artifact's kind, which was read from its content, to the leaf: `read_artifact`, in the
+loader, the one gate before every unpickling; and `open_backend`, in each worker.
 """
 
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from runtime import own_code
 from runtime.artifact import Artifact
@@ -66,19 +66,46 @@ class Backend(Protocol):
 
 
 _LEAVES: Final[Mapping[str, str]] = {"sklearn": "runtime.backends.sklearn", "onnx": "runtime.backends.onnx"}
+# Of these, what `read` gives can be shared by workers that are forked; the others open everything from their files.
+_SHARING: Final = frozenset({"sklearn"})
 
 
-def open_backend(artifact: Artifact, placement: Placement) -> Backend:
-    """Load the artifact with its leaf, its author's code within reach; raises ArtifactFault."""
+def read_artifact(artifact: Artifact, placement: Placement) -> Any:
+    """Read with its leaf what workers may share; nothing is predicted, no thread started. Raises ArtifactFault.
+
+    None where nothing can be shared; then the leaf is not even imported, since its library may not survive a fork.
+    """
+    leaf = _leaf(artifact)
+    for difference in differences(artifact):
+        log.warning("%s", difference, extra={"facts": {"artifact": str(artifact.path)}})
+    if artifact.kind not in _SHARING:
+        return None
+    return _with_own_code(artifact, placement, lambda: importlib.import_module(leaf).read(artifact, placement))
+
+
+def open_backend(artifact: Artifact, placement: Placement, shared: Any) -> Backend:
+    """Make the backend of what `read_artifact` gave, in the process that will run it; raises ArtifactFault."""
+    leaf = _leaf(artifact)
+
+    def step() -> Any:
+        return importlib.import_module(leaf).open(artifact, placement, shared)
+
+    opened: Backend = _with_own_code(artifact, placement, step)
+    return opened
+
+
+def _leaf(artifact: Artifact) -> str:
     leaf = _LEAVES.get(artifact.kind)
     if leaf is None:
         raise UnsupportedModel(f"{artifact.path}: nothing here runs the kind {artifact.kind!r}; known are {', '.join(_LEAVES)}")
-    for difference in differences(artifact):
-        log.warning("%s", difference, extra={"facts": {"artifact": str(artifact.path)}})
-    library = importlib.import_module(leaf)
+    return leaf
+
+
+def _with_own_code(artifact: Artifact, placement: Placement, step: Callable[[], Any]) -> Any:
+    """Do one step of a load with its author's code within reach, and say so if that is what fails."""
     try:
         with own_code.importable(artifact.path.name, artifact.code, placement.code_path):
-            backend: Backend = library.load(artifact, placement)
+            return step()
     except ArtifactFault as fault:
         # Raised from what the author's code raised, or while that was looked into.
         cause = fault.__cause__ or fault.__context__
@@ -88,7 +115,6 @@ def open_backend(artifact: Artifact, placement: Placement) -> Backend:
         if isinstance(cause, ModuleNotFoundError):  # the leaf's own sentence says how to add it
             reason += f"; it {str(fault).removeprefix(f'{artifact.path.name} ')}"
         raise type(fault)(reason) from cause
-    return backend
 
 
 def differences(artifact: Artifact) -> tuple[str, ...]:

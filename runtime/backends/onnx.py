@@ -57,8 +57,9 @@ _BATCH_NAMES: Final = frozenset({"batch", "batch_size", "batchsize", "n", "bs", 
 _MAPS: Final = ("seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))")
 
 
-def load(artifact: Artifact, placement: Placement) -> "OnnxBackend":
-    """Make the session and look at it; raises ArtifactFault."""
+def open(artifact: Artifact, placement: Placement, shared: None) -> "OnnxBackend":  # noqa: A001 - the leaf's verb
+    """Make the session and look at it, in each worker; raises ArtifactFault."""
+    del shared
     wants_cuda = placement.device == "cuda" or (placement.device == "auto" and CUDA in ort.get_available_providers())
     session, share = _open_session(artifact, placement, cuda=wants_cuda)
     on_cuda = CUDA in session.get_providers()

@@ -18,6 +18,7 @@ from runtime.model import Model
 from runtime.repository import Place, Repository
 from runtime.settings import Settings
 from tests.fakes import ARTIFACT, Backend, Run, first, on_loop
+from tests.opening import load_model
 
 T = TypeVar("T")
 
@@ -88,7 +89,7 @@ def serving(model: Model | None, talk: Callable[[Application], Coroutine[Any, An
 @cache
 def loaded(path: Path) -> Model:
     """The model that lies there, under the name and the version that it has by default; loaded once."""
-    return Model.load("model", "1", find(path), Placement("cpu", 1), 256)
+    return load_model("model", "1", find(path), Placement("cpu", 1), 256)
 
 
 def made(run: Run = first, *, inline: bool = False) -> Model:

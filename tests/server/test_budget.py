@@ -64,7 +64,7 @@ def test_the_budget_is_one_line(serve: Serve, models: Models) -> None:
 
 
 def _thread_names(server: Server) -> list[str]:
-    return [file.read_text().strip() for file in Path(f"/proc/{server.pid}/task").glob("*/comm")]
+    return [file.read_text().strip() for file in Path(f"/proc/{server.worker}/task").glob("*/comm")]
 
 
 QUOTAS = {

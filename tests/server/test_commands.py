@@ -63,7 +63,7 @@ def test_inspect_of_what_would_be_refused(tmp_path: Path) -> None:
 
 def test_settings_need_no_numerical_library() -> None:
     code = (
-        "import sys; from runtime import worker, cli; worker.end = lambda code: print(code, 'numpy' in sys.modules); "
+        "import sys; from runtime import cli, exits; exits.end = lambda code: print(code, 'numpy' in sys.modules); "
         "cli.main(['settings'])"
     )
     done = command(prefix=("-c", code))

@@ -134,7 +134,7 @@ def test_jobs_of_a_pickle_are_not_started(serve: Serve, models: Models) -> None:
     server = serve(models("neighbours"), CPUS=1)
     answer = server.answer({"instances": rows.tolist()})
     assert answer["predictions"] == models.estimator("neighbours").predict(rows).tolist()
-    assert not Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().strip()
+    assert not Path(f"/proc/{server.worker}/task/{server.worker}/children").read_text().strip()
     assert server.threads() <= 3
 
 

@@ -42,7 +42,7 @@ def imported(serve: Serve, model: Path, tmp_path: Path) -> tuple[Server, set[str
 
 
 def mapped(server: Server) -> str:
-    return Path(f"/proc/{server.pid}/maps").read_text()
+    return Path(f"/proc/{server.worker}/maps").read_text()
 
 
 @pytest.mark.parametrize("name", ["iris_onnx", "iris_onnx_tensor"])

@@ -11,7 +11,7 @@ from tests.models import FLOWER, Models
 @pytest.mark.parametrize("name", ["iris_onnx", "iris"])
 def test_nothing_is_written_below_home(serve: Serve, models: Models, name: str) -> None:
     server = serve(models(name))  # its environment has no CI in it, and its HOME is a directory of its own
-    environment = Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
+    environment = Path(f"/proc/{server.worker}/environ").read_bytes().split(b"\0")
     assert not any(variable.startswith((b"CI=", b"ORT_", b"XDG_")) for variable in environment)
     assert f"HOME={server.home}".encode() in environment
     server.answer({"features": FLOWER})

@@ -17,6 +17,7 @@ from runtime.dialects.json_body import decode
 from runtime.errors import BadArtifact, DeviceUnavailable, ModelFailed, UnsupportedModel
 from runtime.tensors import DATATYPES, Array, TensorSpec
 from tests.models import ELEMENTS, SPECIES, Models, dataset, session
+from tests.opening import open_artifact
 
 CPU = Placement("cpu", 1)
 IRIS = dataset("iris")[0].astype(np.float32)
@@ -31,7 +32,7 @@ def served(models: Models) -> Load:
 
     def load(name: str) -> OnnxBackend:
         if name not in loaded:
-            loaded[name] = leaf.load(find(models(name)), CPU)
+            loaded[name] = open_artifact(find(models(name)), CPU)
         return loaded[name]
 
     return load
@@ -339,10 +340,10 @@ def test_cuda_on_a_cpu_build_is_refused_with_advice(name: str, models: Models) -
     if leaf.CUDA in leaf.ort.get_available_providers():
         pytest.skip("this ONNX Runtime is built with CUDA")
     with pytest.raises(DeviceUnavailable, match="DEVICE is cuda, but the ONNX Runtime here is built for") as caught:
-        leaf.load(find(models(name)), Placement("cuda", 1))
+        open_artifact(find(models(name)), Placement("cuda", 1))
     assert "ml-runtime[cuda]" in str(caught.value)
     assert "set DEVICE=auto" in str(caught.value)
-    assert leaf.load(find(models(name)), Placement("auto", 1)).facts["device"] == "cpu"
+    assert open_artifact(find(models(name)), Placement("auto", 1)).facts["device"] == "cpu"
 
 
 def test_a_cuda_session_that_fell_back_to_the_cpu_is_refused(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +356,7 @@ def test_a_cuda_session_that_fell_back_to_the_cpu_is_refused(models: Models, mon
 
     monkeypatch.setattr(leaf, "_open_session", fallen_back)
     with pytest.raises(DeviceUnavailable, match="made its session on the CPU") as caught:
-        leaf.load(find(models("iris_onnx")), Placement("cuda", 1))
+        open_artifact(find(models("iris_onnx")), Placement("cuda", 1))
     assert "docker run --gpus all" in str(caught.value)
 
 
@@ -370,7 +371,7 @@ def test_auto_warns_when_a_gpu_build_finds_no_gpu(
 
     monkeypatch.setattr(leaf.ort, "get_available_providers", lambda: [leaf.CUDA, leaf.CPU])
     monkeypatch.setattr(leaf, "_open_session", fallen_back)
-    assert leaf.load(find(models("iris_onnx")), Placement("auto", 1)).inline
+    assert open_artifact(find(models("iris_onnx")), Placement("auto", 1)).inline
     assert "set DEVICE=cuda to make this an error" in caplog.text
 
 
@@ -379,9 +380,9 @@ def test_threads_are_those_of_the_budget(models: Models) -> None:
         return {path.name for path in Path("/proc/self/task").iterdir()}
 
     before = threads()
-    one = leaf.load(find(models("small_image")), Placement("cpu", 1))
+    one = open_artifact(find(models("small_image")), Placement("cpu", 1))
     assert threads() - before == set()
-    three = leaf.load(find(models("small_image")), Placement("cpu", 3))
+    three = open_artifact(find(models("small_image")), Placement("cpu", 3))
     assert len(threads() - before) == 2  # the calling thread is the third
     del one, three
 
@@ -400,7 +401,7 @@ def test_an_input_that_is_no_tensor(tmp_path: Path) -> None:
     length = helper.make_tensor_value_info("length", TensorProto.INT64, [])
     graph = _graph([helper.make_node("SequenceLength", ["s"], ["length"])], [sequence], [length])
     with pytest.raises(UnsupportedModel, match=r"the input 's' is a seq\(tensor\(float\)\)"):
-        leaf.load(find(written(graph, tmp_path)), CPU)
+        open_artifact(find(written(graph, tmp_path)), CPU)
 
 
 def test_an_output_that_has_no_form(tmp_path: Path) -> None:
@@ -410,7 +411,7 @@ def test_an_output_that_has_no_form(tmp_path: Path) -> None:
     sequence = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
     graph = _graph([helper.make_node("SequenceConstruct", ["x"], ["s"])], [given], [sequence])
     with pytest.raises(UnsupportedModel, match="the output 's' is a seq"):
-        leaf.load(find(written(graph, tmp_path)), CPU)
+        open_artifact(find(written(graph, tmp_path)), CPU)
 
 
 def test_a_model_without_inputs(tmp_path: Path) -> None:
@@ -419,7 +420,7 @@ def test_a_model_without_inputs(tmp_path: Path) -> None:
     always = helper.make_node("Constant", [], ["y"], value=numpy_helper.from_array(np.ones((1, 2), np.float32)))
     graph = _graph([always], [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])])
     with pytest.raises(UnsupportedModel, match="has no inputs"):
-        leaf.load(find(written(graph, tmp_path)), CPU)
+        open_artifact(find(written(graph, tmp_path)), CPU)
 
 
 @pytest.mark.parametrize(("kernel", "length"), [(1, 1), (3, 8), (20, 32), (100, 224)])
@@ -430,7 +431,7 @@ def test_an_example_is_as_long_as_the_model_needs(kernel: int, length: int, tmp_
     answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1, "rest"])
     graph = _graph([helper.make_node("Conv", ["x", "w"], ["y"])], [given], [answer])
     graph.graph.initializer.append(numpy_helper.from_array(np.ones((1, 1, kernel), np.float32), "w"))
-    backend = leaf.load(find(written(graph, tmp_path)), CPU)
+    backend = open_artifact(find(written(graph, tmp_path)), CPU)
     assert backend.example(2)["x"].shape == (2, 1, length)
     assert backend.run(backend.example(2), ("y",))["y"].shape == (2, 1, length - kernel + 1)
 
@@ -466,7 +467,7 @@ def test_what_onnx_runtime_does_not_know_is_said_with_a_remedy(
     del graph.opset_import[:]
     graph.opset_import.extend(helper.make_opsetid(*opset) for opset in opsets.items())
     with pytest.raises(BadArtifact, match=r"model\.onnx cannot be loaded by ONNX Runtime 1") as caught:
-        leaf.load(find(written(graph, tmp_path)), CPU)
+        open_artifact(find(written(graph, tmp_path)), CPU)
     newest = leaf._newest_opset()
     assert newest is not None
     assert newest >= 20
@@ -483,7 +484,7 @@ def test_the_newest_opset_is_one_that_loads(tmp_path: Path) -> None:
     newest = leaf._newest_opset()
     assert newest is not None
     graph = _graph([helper.make_node("Identity", ["x"], ["y"])], [given], [answer], opset=newest)
-    leaf.load(find(written(graph, tmp_path)), CPU)
+    open_artifact(find(written(graph, tmp_path)), CPU)
 
 
 def test_a_graph_that_makes_no_sense(tmp_path: Path) -> None:
@@ -493,4 +494,4 @@ def test_a_graph_that_makes_no_sense(tmp_path: Path) -> None:
     answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
     graph = _graph([helper.make_node("NoSuchOperator", ["x"], ["y"])], [given], [answer])
     with pytest.raises(BadArtifact, match="NoSuchOperator"):
-        leaf.load(find(written(graph, tmp_path)), CPU)
+        open_artifact(find(written(graph, tmp_path)), CPU)

@@ -47,7 +47,6 @@ from threadpoolctl import threadpool_limits
 
 from runtime.artifact import Artifact, find
 from runtime.backends import Placement
-from runtime.backends import sklearn as leaf
 from runtime.backends.sklearn import estimator as estimator_module
 from runtime.backends.sklearn.estimator import SklearnBackend, estimators
 from runtime.dialects.json_body import decode
@@ -55,6 +54,7 @@ from runtime.errors import BadArtifact, DeviceUnavailable, InputMismatch, Missin
 from runtime.tensors import Array
 from tests import badmodels
 from tests.models import FLOWER, IRIS_COLUMNS, SPECIES, Models, dataset, estimator
+from tests.opening import open_artifact
 
 CPU = Placement("cpu", 1)
 IRIS, TARGETS = dataset("iris")
@@ -79,7 +79,7 @@ def served(tmp_path: Path) -> Any:
     """Writes a model and loads it as the runtime does."""
 
     def load(model: Any) -> SklearnBackend:
-        return leaf.load(artifact(model, tmp_path), CPU)
+        return open_artifact(artifact(model, tmp_path), CPU)
 
     return load
 
@@ -658,10 +658,10 @@ def test_what_is_not_known_to_mix_rows_is_left_to_trial(served: Any) -> None:
 
 def test_cuda_is_refused_with_the_advice_to_use_auto(models: Models) -> None:
     with pytest.raises(DeviceUnavailable, match="set DEVICE=auto") as caught:
-        leaf.load(find(models("iris")), Placement("cuda", 1))
+        open_artifact(find(models("iris")), Placement("cuda", 1))
     assert "scikit-learn" in str(caught.value)
     for device in ("auto", "cpu"):
-        assert leaf.load(find(models("iris")), Placement(device, 1)).facts["device"] == "cpu"  # type: ignore[arg-type]
+        assert open_artifact(find(models("iris")), Placement(device, 1)).facts["device"] == "cpu"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -706,7 +706,7 @@ def test_a_module_that_is_not_there_is_named(tmp_path: Path) -> None:
     path.write_bytes(sound.replace(b"tests.badmodels", b"other.badmodels"))
     # Nobody knows a package of that name, so none is advised to be installed.
     with pytest.raises(MissingModule, match="needs the module 'other', which is not here") as caught:
-        leaf.load(find(path), CPU)
+        open_artifact(find(path), CPU)
     assert "COPY other.py" in str(caught.value)
 
 
@@ -715,7 +715,7 @@ def test_a_class_of_the_training_script_is_named_with_the_way_out(tmp_path: Path
     sound = pickle.dumps(badmodels.PoisonModel(), protocol=2)
     path.write_bytes(sound.replace(b"tests.badmodels", b"__main__"))
     with pytest.raises(MissingModule, match="takes PoisonModel from the script or notebook that made it") as caught:
-        leaf.load(find(path), CPU)
+        open_artifact(find(path), CPU)
     assert "move that into a module" in str(caught.value)
 
 
@@ -725,7 +725,7 @@ def test_a_cut_file(share: float, tmp_path: Path) -> None:
     content = whole.path.read_bytes()
     whole.path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(BadArtifact):
-        leaf.load(whole, CPU)
+        open_artifact(whole, CPU)
 
 
 def _dumped(folder: Path) -> Path:
@@ -756,7 +756,7 @@ class _Warns(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def test_a_flower_through_all_of_it(models: Models) -> None:
-    backend = leaf.load(find(models("iris")), CPU)
+    backend = open_artifact(find(models("iris")), CPU)
     answers = backend.run({"input": np.array([FLOWER])}, ("predict", "predict_proba"))
     assert answers["predict"].tolist() == [0]
     assert backend.facts["estimator"] == "Pipeline"

@@ -4,10 +4,11 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runtime import __version__, cli, inspection, worker
+from runtime import __version__, cli, exits, inspection
 
 
 class Ended(Exception):
@@ -15,42 +16,60 @@ class Ended(Exception):
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
-    """What the worker would be started with. The tests' own process gets its signals back."""
-    given: dict[str, object] = {}
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """What the supervisor would be started with. The tests' own process gets its signals back."""
+    given: dict[str, Any] = {}
 
-    def start(**chosen: object) -> int:
-        given.update(chosen)
-        return 42
+    def become(program: str, arguments: list[str]) -> None:
+        given.update(json.loads(arguments[-1]))
+        assert (program, arguments[-2]) == (arguments[0], "runtime.supervisor")
+        raise Ended(42)
 
     def end(code: int) -> None:
         raise Ended(code)
 
-    monkeypatch.setattr(worker, "start", start)
-    monkeypatch.setattr(worker, "end", end)
+    monkeypatch.setattr("os.execv", become)
+    monkeypatch.setattr(exits, "end", end)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield given
     for number, handler in before.items():
         signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @pytest.mark.parametrize(
     ("arguments", "chosen"),
     [
-        (["serve"], {"model_path": None, "host": None, "port": None}),
-        (["serve", "models"], {"model_path": Path("models"), "host": None, "port": None}),
-        (["serve", "m.onnx", "--port", "9000"], {"model_path": Path("m.onnx"), "host": None, "port": "9000"}),
-        (["serve", "--host=::1", "--port=0"], {"model_path": None, "host": "::1", "port": "0"}),
-        (["serve", "--port", "http"], {"model_path": None, "host": None, "port": "http"}),  # the settings say what is wrong
+        (["serve"], {"model_path": "/app/models", "host": "0.0.0.0", "port": 8080}),
+        (["serve", "models"], {"model_path": "models"}),
+        (["serve", "m.onnx", "--port", "9000"], {"model_path": "m.onnx", "port": 9000}),
+        (["serve", "--host=::1", "--port=0"], {"host": "::1", "port": 0}),
     ],
 )
-def test_serve_hands_on_what_was_said_and_ends_with_its_code(
-    arguments: list[str], chosen: dict[str, object], started: dict[str, object]
+def test_serve_becomes_the_supervisor_with_the_checked_settings(
+    arguments: list[str], chosen: dict[str, object], started: dict[str, Any]
 ) -> None:
     with pytest.raises(Ended) as ended:
         cli.main(arguments)
     assert ended.value.args == (42,)
-    assert started == chosen
+    assert started["settings"].items() >= chosen.items()
+    assert started["workers"] == 1
+
+
+def test_as_many_workers_as_cpus(started: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKERS", "auto")
+    monkeypatch.setenv("CPUS", "3.5")
+    with pytest.raises(Ended):
+        cli.main(["serve"])
+    assert started["workers"] == 4
+
+
+def test_serve_with_a_bad_setting_ends_with_2(started: dict[str, Any]) -> None:
+    with pytest.raises(Ended) as ended:
+        cli.main(["serve", "--port", "http"])
+    assert ended.value.args == (2,)
+    assert started == {}
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,14 @@ LAYERS = [
     "inspection",
     "report",
     "supervisor",
+    "generation",
     "waiting_room",
+    "headroom",
+    "revision",
     "loader",
     "worker",
     "service",
+    "acceptor",
     "load",
     "app",
     "openapi",
@@ -55,7 +59,12 @@ LAYERS = [
     "inflate",
     "packages",
     "metrics",
+    "place",
+    "board",
+    "channel",
+    "launch",
     "entry",
+    "exits",
     "logs",
     "cpu_budget",
     "sockets",
@@ -83,7 +92,8 @@ ONLY_IN = {
     "dotenv": set(),
     "packaging": {"requirements"},
 }
-READS_THE_ENVIRONMENT = {"settings"}
+# The supervisor hands it on to the processes that it starts, and reads nothing of it.
+READS_THE_ENVIRONMENT = {"settings", "supervisor"}
 WRITES_THE_ENVIRONMENT = {"settings", "cpu_budget", "backends"}
 
 

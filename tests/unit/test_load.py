@@ -1,7 +1,6 @@
 """The load of several models: what is bad is noted and does not keep the others away, unless it is the default."""
 
 import logging
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,11 +9,10 @@ import pytest
 
 from runtime.backends import Placement
 from runtime.errors import ArtifactFault, BadArtifact, ModelNotThere
-from runtime.load import Wanted, load_all, without_paths
+from runtime.load import Wanted, open_all, prepare_all, without_paths
 from runtime.model import Model
-from runtime.repository import Repository
-from tests.badmodels import CrashOnLoad, HangOnLoad, touch
-from tests.fakes import PATIENCE_S, on_loop
+from runtime.repository import Place, Repository
+from tests.badmodels import CrashOnLoad
 from tests.models import Models, copy_model
 
 GOOD, CUT, WRONG = "good", "cut", "wrong"
@@ -38,11 +36,14 @@ def load(
     root: Path,
     name: str | None = None,
     version: str | None = None,
-    timeout_s: float = PATIENCE_S,
+    without: Mapping[Place, str] | None = None,
+    steps: list[tuple[str, Place]] | None = None,
 ) -> tuple[Repository, list[Model]]:
-    repository = Repository()
-    wanted = Wanted(root, name, version, Placement("cpu", 1), 16)
-    return repository, on_loop(lambda: load_all(wanted, repository, timeout_s))
+    told = [] if steps is None else steps
+    wanted = Wanted(root, name, version, Placement("cpu", 1), dict(without or {}))
+    loaded = prepare_all(wanted, lambda step, place: told.append((step, place)))
+    open_all(loaded, 16, lambda step, place: told.append((step, place)))
+    return loaded.repository(), loaded.models
 
 
 def names(models: list[Model]) -> list[str]:
@@ -120,26 +121,22 @@ def test_a_name_that_is_not_there(tmp_path: Path, models: Models) -> None:
         load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("default_hangs", [False, True])
-def test_what_is_late_has_failed(tmp_path: Path, models: Models, default_hangs: bool) -> None:
-    until = tmp_path / "go"
-    root = lay(tmp_path / "models", models, {"a": GOOD, "z": GOOD})
-    (root / "hangs").mkdir()
-    joblib.dump(HangOnLoad(PATIENCE_S, str(until)), root / "hangs" / "model.joblib")
-    try:
-        if default_hangs:
-            with pytest.raises(BadArtifact, match=r"'hangs', .* is the default, .*LOAD_TIMEOUT_S"):
-                load(root, "hangs", timeout_s=0.5)
-        else:
-            repository, loaded = load(root, "a", timeout_s=2.0)
-            assert names(loaded) == ["a/1"]
-            assert {each.name: each.state for each in repository.listed} == {"a": "loading", "hangs": "failed", "z": "failed"}
-            assert "2 s that all models have together (LOAD_TIMEOUT_S)" in repository.find("z").reason
-    finally:
-        touch(until)
-        for thread in threading.enumerate():
-            if thread.name == "load":
-                thread.join(PATIENCE_S)
+def test_what_held_up_an_earlier_attempt_is_left_out(tmp_path: Path, models: Models) -> None:
+    root = lay(tmp_path, models, {"a": GOOD, "z": GOOD})
+    steps: list[tuple[str, Place]] = []
+    repository, loaded = load(root, "a", without={("z", "1"): "it was killed by SIGSEGV"}, steps=steps)
+    assert names(loaded) == ["a/1"]
+    assert repository.find("z").reason == "it was killed by SIGSEGV"
+    assert steps == [("loading", ("a", "1")), ("warming up", ("a", "1"))]
+    with pytest.raises(BadArtifact, match=r"'z', .* is the default, cannot be served: it was killed"):
+        load(root, "z", without={("z", "1"): "it was killed by SIGSEGV"})
+
+
+def test_every_step_is_told_before_it_begins(tmp_path: Path, models: Models) -> None:
+    root = lay(tmp_path, models, {"a": GOOD, "b": CUT, "c": WRONG})
+    steps: list[tuple[str, Place]] = []
+    load(root, steps=steps)
+    assert steps == [("loading", ("a", "1")), ("loading", ("c", "1")), ("warming up", ("a", "1"))]
 
 
 def test_any_exception_is_a_reason(tmp_path: Path, models: Models) -> None:

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from runtime.board import SERVING, Area, Board
 from runtime.metrics import CONTENT_TYPE, DURATION_BUCKETS_S, ROW_BUCKETS, Metrics, ModelMeter, Series
 from tests.fakes import entry
 
@@ -142,7 +143,7 @@ def test_the_bounds_grow(buckets: tuple[float, ...]) -> None:
 
 
 def test_neighbours_in_the_array_do_not_touch() -> None:
-    series = Series()
+    series = Series(Board.private(), 0)
     first = series.family("a", "", "histogram", ("l",), (1.0, 2.0))
     counter = series.family("b", "", "counter")
     places = [series.place(first, "x"), series.place(counter), series.place(first, "y"), series.place(counter, "z")]
@@ -155,14 +156,33 @@ def test_neighbours_in_the_array_do_not_touch() -> None:
 
 
 def test_more_series_than_there_is_room_for() -> None:
-    series = Series(slots=40)
-    family = series.family("a", "", "histogram", ("l",), DURATION_BUCKETS_S)
-    assert [series.place(family, label) for label in "xyx"] == [0, 18, 0]
+    area = Area(memoryview(bytearray(24)).cast("q"), memoryview(bytearray(1000)), memoryview(bytearray(320)).cast("d"))
+    assert [area.place("a", (label,), 18) for label in "xyx"] == [0, 18, 0]
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="more than 40 numbers of metrics"):
-            series.place(family, "z")
-    series.observe(family, 18, 99.0)
-    assert series.values[35] == 99.0
+        with pytest.raises(RuntimeError, match="no room for more series"):
+            area.place("a", ("z",), 18)
+    assert area.places() == {("a", ("x",)): 0, ("a", ("y",)): 18}
+
+
+def test_the_sum_over_processes_outlives_them() -> None:
+    board = Board.create(3)
+    metrics = [Metrics(board, index) for index in range(3)]
+    for index in (1, 2):
+        board.slot(index).state = SERVING
+        metrics[index].add(metrics[index].rejected, "overloaded", amount=index)
+        metrics[index].set(metrics[index].in_progress, 1.0)
+        metrics[index].set(metrics[index].ready, float(index == 2))
+    text = metrics[1].render().decode()
+    assert 'ml_rejected_total{reason="overloaded"} 3.0' in text
+    assert "ml_requests_in_progress 2.0" in text
+    assert "ml_ready 1.0" in text
+    board.slot(2).clear()
+    successor = Metrics(Board.attach(board.fd, 3), 2)
+    successor.add(successor.rejected, "overloaded")
+    text = metrics[0].render().decode()
+    assert 'ml_rejected_total{reason="overloaded"} 4.0' in text
+    assert "ml_requests_in_progress 1.0" in text
+    assert "ml_ready 0.0" in text
 
 
 def test_there_is_room_for_ten_thousand_models_which_takes_no_memory_until_they_are_there() -> None:

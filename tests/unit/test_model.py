@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from runtime.artifact import Artifact, find
-from runtime.backends import Placement, open_backend
+from runtime.backends import Placement
 from runtime.batching import Limits, TurnBudget
 from runtime.entry import Entry
 from runtime.errors import BadArtifact, ModelFailed, UnsupportedModel
@@ -23,6 +23,7 @@ from runtime.model import Model, describe
 from runtime.tensors import Array, Signature, TensorSpec
 from tests.fakes import ARTIFACT, Backend, Meter, Run, first, lane_threads, on_loop
 from tests.models import Models, copy_model
+from tests.opening import load_model, open_artifact
 
 
 def warm(run: Run, max_batch_rows: int = 256, **options: Any) -> Model:
@@ -303,7 +304,7 @@ def test_entries_of_other_shapes_have_other_keys() -> None:
 @pytest.mark.parametrize("name", ["iris", "iris_onnx", "fixed_batch_4", "no_batch_axis", "columns"])
 def test_a_file_becomes_a_model_that_describes_itself(name: str, models: Models) -> None:
     found = find(models(name))
-    model = Model.load("churn", "7", found, Placement("auto", 1), 256)
+    model = load_model("churn", "7", found, Placement("auto", 1), 256)
     assert set(model.phases) == {"read", "load", "warm_up"}
     assert all(seconds >= 0 for seconds in model.phases.values())
     described = describe(model)
@@ -319,7 +320,7 @@ def test_a_file_becomes_a_model_that_describes_itself(name: str, models: Models)
 
 
 def load_iris(path: Path) -> Model:
-    return Model.load("churn", "7", find(path), Placement("auto", 1), 256)
+    return load_model("churn", "7", find(path), Placement("auto", 1), 256)
 
 
 def test_a_model_that_does_not_fit_is_not_read(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,23 +344,23 @@ def test_a_model_that_is_written_meanwhile_is_refused(
 
     if when == "while it is read":
         monkeypatch.setattr("runtime.model.digest", write_to_it)
-        monkeypatch.setattr("runtime.model.open_backend", lambda *_: pytest.fail("what nobody looked at was loaded"))
+        monkeypatch.setattr("runtime.model.read_artifact", lambda *_: pytest.fail("what nobody looked at was loaded"))
     else:
-        monkeypatch.setattr("runtime.model.open_backend", write_to_it)
+        monkeypatch.setattr("runtime.model.read_artifact", write_to_it)
     with pytest.raises(BadArtifact, match=r"model\.joblib changed while it was being loaded: it was written to") as caught:
         load_iris(tmp_path)
     assert "Wait until it is complete" in str(caught.value)
 
 
 def test_the_classes_are_told(models: Models) -> None:
-    model = Model.load("churn", "7", find(models("string_labels")), Placement("cpu", 1), 256)
+    model = load_model("churn", "7", find(models("string_labels")), Placement("cpu", 1), 256)
     assert describe(model)["classes"] == ["setosa", "versicolor", "virginica"]
 
 
 def test_a_kind_that_nothing_here_runs() -> None:
     strange = Artifact(ARTIFACT.path, ARTIFACT.root, "torch", 1)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedModel, match="known are sklearn, onnx"):
-        open_backend(strange, Placement("cpu", 1))
+        open_artifact(strange, Placement("cpu", 1))
 
 
 # --- what a manifest says ---------------------------------------------------------------------------------------------
@@ -416,14 +417,14 @@ def test_a_manifest_that_contradicts_the_session(models: Models) -> None:
     tensor = {"name": "X", "datatype": "FP64", "shape": [-1, 4]}
     wrong = replace(found, manifest=Manifest.model_validate({"signature": {"inputs": [tensor]}}))
     with pytest.raises(BadArtifact, match=r"'X' is FP64 \[-1, 4\], but the model says FP32 \[-1, 4\]"):
-        Model.load("churn", "7", wrong, Placement("cpu", 1), 256)
+        load_model("churn", "7", wrong, Placement("cpu", 1), 256)
 
 
 def test_what_is_no_librarys_version_stands_beside_the_libraries(models: Models) -> None:
-    told = describe(Model.load("churn", "7", find(models("iris")), Placement("cpu", 1), 256))
+    told = describe(load_model("churn", "7", find(models("iris")), Placement("cpu", 1), 256))
     assert told["libraries"].keys() == {"scikit_learn", "numpy"}
     assert (told["estimator"], told["device"]) == ("Pipeline", "cpu")
-    told = describe(Model.load("churn", "7", find(models("iris_onnx")), Placement("cpu", 1), 256))
+    told = describe(load_model("churn", "7", find(models("iris_onnx")), Placement("cpu", 1), 256))
     assert told["libraries"].keys() == {"onnxruntime"}
     assert (told["producer"], told["device"], told["providers"]) == ("skl2onnx", "cpu", "CPUExecutionProvider")
     model = Model("churn", "7", ARTIFACT, "digest", Backend(first), {})

@@ -13,8 +13,9 @@ from sklearn.pipeline import make_pipeline
 
 from runtime import own_code
 from runtime.artifact import discover
-from runtime.backends import Backend, Placement, open_backend
+from runtime.backends import Backend, Placement
 from runtime.errors import ArtifactFault, BadArtifact, MissingModule
+from tests.opening import open_artifact
 from tests.shipping import ROWS, author, ship
 
 FUNCTION = "def f(rows):\n    return rows + {0}\n"
@@ -34,7 +35,7 @@ class Doubled(TransformerMixin, BaseEstimator):
 def opened(directory: Path, code_path: Path | None = None) -> Backend:
     (candidate,) = discover(directory)
     assert not isinstance(candidate.found, ArtifactFault)
-    return open_backend(candidate.found, Placement("cpu", 1, code_path=code_path))
+    return open_artifact(candidate.found, Placement("cpu", 1, code_path=code_path))
 
 
 def transformed(backend: Backend) -> list[Any]:

@@ -17,12 +17,13 @@ from sklearn.linear_model import LogisticRegression
 
 from runtime import remedies
 from runtime.artifact import find
-from runtime.backends import Placement, open_backend
+from runtime.backends import Placement
 from runtime.errors import ArtifactFault, BadArtifact, MissingModule, VersionMismatch
 from runtime.packages import FIRST_PYTHON, PACKAGES, SCIKIT_LEARN_WHEELS
 from runtime.preflight import Structure
 from runtime.remedies import Installed, Problem, admit, look, of_versions, problems
 from tests.models import dump_as_of, estimator
+from tests.opening import open_artifact
 
 HERE = Installed(python=11, scikit_learn="1.9.1")
 REFUSE = Placement("cpu", 1)
@@ -252,13 +253,13 @@ def older(tmp_path: Path) -> Path:
 def test_a_model_made_elsewhere_is_refused_before_it_is_loaded(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joblib, "load", lambda _: pytest.fail("it was loaded"))
     with pytest.raises(VersionMismatch, match=r"model\.joblib was made with scikit-learn 1\.5\.2") as caught:
-        open_backend(find(older), REFUSE)
+        open_artifact(find(older), REFUSE)
     assert sklearn.__version__ in str(caught.value)
 
 
 def test_a_model_made_elsewhere_may_be_loaded_all_the_same(older: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        facts: Mapping[str, str] = open_backend(find(older), WARN).facts
+        facts: Mapping[str, str] = open_artifact(find(older), WARN).facts
     assert facts["version_mismatch"].startswith("model.joblib was made with scikit-learn 1.5.2")
     assert len([record for record in caplog.records if "1.5.2" in record.getMessage()]) == 1  # not one a tree
 
@@ -267,15 +268,15 @@ def test_what_only_the_load_finds_is_refused_as_well(older: Path, monkeypatch: p
     # As with a file whose reading took longer than it may.
     monkeypatch.setattr(remedies, "read", lambda *_: Structure(stopped="the time that this may take was over"))
     with pytest.raises(VersionMismatch, match=r"made with scikit-learn 1\.5\.2"):
-        open_backend(find(older), REFUSE)
-    assert "1.5.2" in open_backend(find(older), WARN).facts["version_mismatch"]
+        open_artifact(find(older), REFUSE)
+    assert "1.5.2" in open_artifact(find(older), WARN).facts["version_mismatch"]
 
 
 def test_another_patch_release_is_served_with_a_line_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     patch = ".".join([*sklearn.__version__.split(".")[:2], "99"])
     path = dump_as_of(patch, estimator("wine"), tmp_path / "model.joblib")
     with caplog.at_level(logging.WARNING):
-        assert "version_mismatch" not in open_backend(find(path), REFUSE).facts
+        assert "version_mismatch" not in open_artifact(find(path), REFUSE).facts
     said = [record.getMessage() for record in caplog.records if patch in record.getMessage()]
     assert 1 <= len(said) <= 3  # once for each kind of estimator
 
@@ -284,7 +285,7 @@ def test_a_model_made_here_is_loaded_without_a_word(tmp_path: Path, caplog: pyte
     path = tmp_path / "model.joblib"
     joblib.dump(estimator("iris"), path)
     with caplog.at_level(logging.WARNING):
-        assert "version_mismatch" not in open_backend(find(path), REFUSE).facts
+        assert "version_mismatch" not in open_artifact(find(path), REFUSE).facts
     assert not caplog.records
 
 
@@ -307,7 +308,7 @@ def replaced(tmp_path: Path, module: bytes, name: bytes = b"LogisticRegression")
 )
 def test_what_is_not_here(module: bytes, fault: type[ArtifactFault], words: str, tmp_path: Path) -> None:
     with pytest.raises(fault) as caught:
-        open_backend(find(replaced(tmp_path, module)), REFUSE)
+        open_artifact(find(replaced(tmp_path, module)), REFUSE)
     assert type(caught.value) is fault
     assert words in str(caught.value)
 
@@ -317,7 +318,7 @@ def test_a_module_that_only_the_load_misses(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "own_code.py").write_text("import xgboost")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingModule, match="add RUN pip install xgboost"):
-        open_backend(find(replaced(tmp_path, b"own_code")), REFUSE)
+        open_artifact(find(replaced(tmp_path, b"own_code")), REFUSE)
 
 
 def test_scikit_learn_still_warns_as_this_expects(older: Path) -> None:

@@ -22,7 +22,9 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "model_version": None,
         "host": "0.0.0.0",
         "port": 8080,
+        "bind": None,
         "root_path": "",
+        "workers": 1,
         "cpus": None,
         "device": "auto",
         "version_mismatch": "refuse",
@@ -37,13 +39,17 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "body_timeout_s": 30,
         "keep_alive_s": 75,
         "load_timeout_s": 600,
+        "wait_for_model_s": 0,
         "stuck_after_s": 300,
         "drain_delay_s": None,
         "grace_period_s": 25,
+        "reload": "none",
+        "reload_interval_s": 30,
         "log_format": None,
         "log_level": "info",
         "access_log": False,
         "kubernetes_service_host": "",
+        "k_service": "",
     }
 
 
@@ -117,6 +123,9 @@ BAD = [
     ("CPUS", "inf", "less than or equal to 4096"),
     ("DEVICE", SECRET, "'auto', 'cpu' or 'cuda'"),
     ("DEVICE", "gpu", "'auto', 'cpu' or 'cuda'"),
+    *(("WORKERS", value, "auto, or a whole number from 1 to 64") for value in (SECRET, "0", "-1", "65", "1.5")),
+    ("BIND", SECRET, "'early' or 'ready'"),
+    ("RELOAD", SECRET, "'none' or 'poll'"),
     ("LOG_FORMAT", SECRET, "'json' or 'text'"),
     ("LOG_LEVEL", SECRET, "'debug', 'info', 'warning' or 'error'"),
     ("ACCESS_LOG", SECRET, "a valid boolean"),
@@ -132,6 +141,7 @@ BAD = [
             "LOAD_TIMEOUT_S",
             "STUCK_AFTER_S",
             "GRACE_PERIOD_S",
+            "RELOAD_INTERVAL_S",
         )
         for value, allowed in (
             (SECRET, "a valid number"),
@@ -144,6 +154,7 @@ BAD = [
     ),
     ("DRAIN_DELAY_S", "-0.5", "greater than or equal to 0"),
     ("DRAIN_DELAY_S", "nan", "finite number"),
+    ("WAIT_FOR_MODEL_S", "-1", "greater than or equal to 0"),
 ]
 
 

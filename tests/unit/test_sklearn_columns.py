@@ -36,13 +36,13 @@ from sklearn.svm import SVC
 
 from runtime.artifact import find
 from runtime.backends import Placement
-from runtime.backends import sklearn as leaf
 from runtime.backends.sklearn.columns import find as find_columns
 from runtime.backends.sklearn.estimator import SklearnBackend
 from runtime.dialects import Request, predict
 from runtime.dialects.json_body import decode
 from runtime.errors import BadArtifact, InputMismatch, UnsupportedModel
 from tests.frames import churn, customers, days_since_2017
+from tests.opening import open_artifact
 
 CPU = Placement("cpu", 1)
 
@@ -55,7 +55,7 @@ def served(tmp_path: Path) -> Any:
         joblib.dump(model, tmp_path / "model.joblib")
         if manifest is not None:
             (tmp_path / "model.json").write_text(json.dumps(manifest))
-        return leaf.load(find(tmp_path), CPU)
+        return open_artifact(find(tmp_path), CPU)
 
     return serve
 
@@ -570,7 +570,7 @@ def test_a_manifest_that_allows_null_where_the_model_fails_is_refused(served: An
 def test_a_data_frame_is_no_model(tmp_path: Path) -> None:
     joblib.dump(FRAME, tmp_path / "model.joblib")
     with pytest.raises(UnsupportedModel, match="an object of the type DataFrame"):
-        leaf.load(find(tmp_path), CPU)
+        open_artifact(find(tmp_path), CPU)
 
 
 def test_a_column_named_as_the_input(served: Any) -> None:

@@ -10,10 +10,10 @@ import skops.io
 from runtime import skops_file
 from runtime.artifact import find
 from runtime.backends import Placement
-from runtime.backends import sklearn as leaf
 from runtime.errors import UnsafeType, VersionMismatch
 from tests.badmodels import SlowModel
 from tests.models import FLOWER, estimator
+from tests.opening import open_artifact
 
 CPU = Placement("cpu", 1)
 
@@ -39,7 +39,7 @@ def test_the_structure_is_read(tmp_path: Path) -> None:
 
 def test_it_answers_as_the_model_itself(tmp_path: Path) -> None:
     skops.io.dump(estimator("iris"), tmp_path / "model.skops")
-    backend = leaf.load(find(tmp_path), CPU)
+    backend = open_artifact(find(tmp_path), CPU)
     given = backend.run({"input": [FLOWER]}, ("predict_proba",))  # type: ignore[dict-item]
     assert given["predict_proba"].tolist() == estimator("iris").predict_proba([FLOWER]).tolist()
 
@@ -49,16 +49,16 @@ def test_another_scikit_learn_is_refused(tmp_path: Path) -> None:
     (version,) = skops_file.read(tmp_path / "model.skops").sklearn_versions
     altered(tmp_path / "model.skops", version, "1.4.2")
     with pytest.raises(VersionMismatch, match=r"was made with scikit-learn 1\.4\.2"):
-        leaf.load(find(tmp_path), CPU)
+        open_artifact(find(tmp_path), CPU)
 
 
 def test_types_that_nobody_vouches_for_are_not_made(tmp_path: Path) -> None:
     skops.io.dump(SlowModel(str(tmp_path)), tmp_path / "model.skops")
     with pytest.raises(UnsafeType) as caught:
-        leaf.load(find(tmp_path), CPU)
+        open_artifact(find(tmp_path), CPU)
     assert '{"trusted_types": ["tests.badmodels.SlowModel"]}' in str(caught.value)
     (tmp_path / "model.json").write_text(json.dumps({"trusted_types": ["tests.badmodels.SlowModel"]}))
-    assert leaf.load(find(tmp_path), CPU).facts["estimator"] == "SlowModel"
+    assert open_artifact(find(tmp_path), CPU).facts["estimator"] == "SlowModel"
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not a zip"])

@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from runtime import worker
-from runtime.worker import BAD_START, NO_MODEL, STOPPED, bind
+from runtime import exits
+from runtime.errors import BadSetting
+from runtime.exits import BAD_START, NO_MODEL, STOPPED
+from runtime.sockets import BACKLOG
+from runtime.sockets import bind as bound
+
+
+def bind(host: str, port: int) -> socket.socket:
+    listener = bound(host, port)
+    listener.listen(BACKLOG)
+    return listener
 
 
 def test_the_exit_codes_that_were_promised() -> None:
@@ -31,7 +40,7 @@ def test_a_listener(host: str) -> None:
 def test_a_listener_on_ipv6(host: str, reached: list[str]) -> None:
     try:
         listener = bind(host, 0)
-    except OSError:
+    except BadSetting:
         pytest.skip("this machine has no IPv6 address")
     with listener:
         for address in reached:
@@ -50,7 +59,7 @@ def test_a_port_that_was_just_left_can_be_taken_again() -> None:
 
 
 def test_a_port_is_never_shared() -> None:
-    with bind("127.0.0.1", 0) as listener, pytest.raises(OSError, match="in use"):
+    with bind("127.0.0.1", 0) as listener, pytest.raises(BadSetting, match="in use"):
         bind("127.0.0.1", listener.getsockname()[1])
 
 
@@ -59,8 +68,8 @@ def test_last_words_go_where_kubernetes_reads_them(
 ) -> None:
     place = tmp_path / "termination-log"
     place.touch()
-    monkeypatch.setattr(worker, "_TERMINATION_LOG", place)
-    worker.last_words("no model lies in /app/models; put one there " + "x" * 10_000)
+    monkeypatch.setattr(exits, "_TERMINATION_LOG", place)
+    exits.last_words("no model lies in /app/models; put one there " + "x" * 10_000)
     assert len(place.read_bytes()) <= 4096
     assert place.read_text().startswith("no model lies in /app/models")
     (record,) = caplog.records
@@ -71,11 +80,11 @@ def test_last_words_go_where_kubernetes_reads_them(
 def test_last_words_without_that_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(worker, "_TERMINATION_LOG", tmp_path / "absent")
-    worker.last_words("a reason")
+    monkeypatch.setattr(exits, "_TERMINATION_LOG", tmp_path / "absent")
+    exits.last_words("a reason")
     assert not (tmp_path / "absent").exists()
-    monkeypatch.setattr(worker, "_TERMINATION_LOG", tmp_path)  # a directory: cannot be written
-    worker.last_words("100 % of it")
+    monkeypatch.setattr(exits, "_TERMINATION_LOG", tmp_path)  # a directory: cannot be written
+    exits.last_words("100 % of it")
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == ["a reason", "100 % of it"]
 
 

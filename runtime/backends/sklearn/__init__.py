@@ -1,6 +1,6 @@
 """The scikit-learn backend: estimators and pipelines from pickle, joblib and skops files.
 
-`load` is the gate: nothing is unpickled before the pre-flight has spoken. What the model takes is found in `inputs.py` and
+`read` is the gate: nothing is unpickled before the pre-flight has spoken. What the model takes is found in `inputs.py` and
 `columns.py`, what it gives in `outputs.py`; `estimator.py` runs it.
 """
 
@@ -26,8 +26,11 @@ log = logging.getLogger(__name__)
 _WARNINGS: Final = 10_000
 
 
-def load(artifact: Artifact, placement: Placement) -> SklearnBackend:
-    """Unpickle and look at the model; raises ArtifactFault. A pickle runs code: only load what you trust."""
+def read(artifact: Artifact, placement: Placement) -> tuple[Any, str]:
+    """Unpickle: the model, and the mismatch of versions that was let pass. Raises ArtifactFault.
+
+    A pickle runs code: only load what you trust. Nothing is predicted here, so the process may still be forked.
+    """
     if placement.device == "cuda":
         raise DeviceUnavailable(
             f"{artifact.path.name} is a scikit-learn model, which runs on the CPU, but DEVICE is cuda: "
@@ -54,6 +57,13 @@ def load(artifact: Artifact, placement: Placement) -> SklearnBackend:
     for estimator in estimators(model):
         if "n_jobs" in vars(estimator):
             estimator.n_jobs = 1  # parallelism is planned by the runtime: its lanes, its workers
+    return model, mismatch
+
+
+def open(artifact: Artifact, placement: Placement, shared: tuple[Any, str]) -> SklearnBackend:  # noqa: A001 - the leaf's verb
+    """Find out by trial what the model takes and gives; raises ArtifactFault."""
+    del placement
+    model, mismatch = shared
     return SklearnBackend(model, artifact, mismatch)
 
 

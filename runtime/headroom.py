@@ -1,0 +1,54 @@
+"""Whether a second generation fits into the memory beside the one that serves. Standard library only."""
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from runtime.cpu_budget import CGROUP_ROOT
+
+_MIB = 2**20
+
+
+def shortage(processes: Iterable[int], more_bytes: int, root: Path = CGROUP_ROOT) -> str:
+    """Why a second generation would not fit, empty if it would.
+
+    It is taken to need what the serving processes have now, their shares of what is shared added up, and `more_bytes`, by
+    which its files are larger.
+    """
+    needed = sum(map(proportional_bytes, processes)) + max(0, more_bytes)
+    free, limit = _free_bytes(root)
+    if needed <= free:
+        return ""
+    return (
+        f"a second generation beside the one that serves needs about {needed // _MIB:,} MiB, and {free // _MIB:,} MiB are free "
+        f"{limit}: raise the limit, or restart to load it without serving meanwhile"
+    )
+
+
+def proportional_bytes(pid: int) -> int:
+    """A process's memory, with its share of what it shares (PSS); what is resident where the kernel does not tell that."""
+    for name, field in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/{name}").read_text().splitlines():
+                if line.startswith(field):
+                    return int(line.split()[1]) * 1024
+    return 0
+
+
+def _free_bytes(root: Path) -> tuple[int, str]:
+    """What may still be taken, and of what: the cgroup's limit (version 2, then 1) or the machine's memory, the smaller."""
+    available = _field(Path("/proc/meminfo"), "MemAvailable:") * 1024
+    for folder, limit_name, used_name, reclaimable in (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            limit = int((folder / limit_name).read_text())
+            used = int((folder / used_name).read_text()) - _field(folder / "memory.stat", reclaimable)
+            if limit - used < available:
+                return max(0, limit - used), f"under the container's limit of {limit // _MIB:,} MiB"
+    return available, "on this machine"
+
+
+def _field(file: Path, name: str) -> int:
+    return next(int(line.split()[1]) for line in file.read_text().splitlines() if line.split()[0] == name)
