@@ -238,7 +238,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n
         (b"\x80\x04\xff\xffjunk", "a form that nothing here knows"),
         (b"\x80\x09\x95" + bytes(20), "a form that nothing here knows"),
         (bytes(1000), "a form that nothing here knows"),
-        (gzip.compress(tar_bytes()), "gzip data that holds a tar archive"),
+        (gzip.compress(tar_bytes(), mtime=0), "gzip data that holds a tar archive"),
         (bz2.compress(b"1,2,3\n" * 100), "bzip2 data that holds plain text"),
         (zlib.compress(bytes(100)), "zlib data that holds a form that nothing here knows"),
         (b"\x1f\x8b" + b"\xff" * 100, "starts like gzip data, but is not readable as such"),
