@@ -240,6 +240,8 @@ class Supervisor:
         self._selector.register(process.channel, selectors.EVENT_READ, lambda: self._on_channel(of, process))
 
     def _on_channel(self, of: Generation, process: Process) -> None:
+        if process.channel.fileno() < 0:  # its end was seen in the same turn
+            return
         while message := process.channel.receive():
             self._on_message(of, process, message)
         if message is None:  # its end comes with SIGCHLD

@@ -103,7 +103,7 @@ class WaitingRoom:
 
     def _leave(self, visitor: "_Visitor") -> None:
         self._visitors.discard(visitor)
-        with contextlib.suppress(KeyError):
+        with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(visitor.connection)
         visitor.connection.close()
 
