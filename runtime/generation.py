@@ -23,7 +23,8 @@ State = Literal["loading", "serving", "retiring"]
 class Process:
     """One process. `slot` 0: the loader that stays and forks; `pid` 0: forked, but not known yet.
 
-    `warm`: its models are; `serving`: it was told to accept. `leaving`: it was told to end, so its end is no crash.
+    `vital`: nothing serves without the model that
+    it is at. `warm`: its models are; `serving`: it was told to accept. `leaving`: it was told to end, so its end is no crash.
     """
 
     slot: int
@@ -35,6 +36,7 @@ class Process:
     leaving: bool = False
     step: str = "starting"
     model: tuple[str, str] | None = None
+    vital: bool = False
     reason: str = ""
     replaces: "Process | None" = None
 

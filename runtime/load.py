@@ -34,8 +34,8 @@ _REASON_CHARACTERS = 300
 _ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?!app/(?:models|code)\b)(?:[\w.@+-]+/)*([\w.@+-]+)")
 
 
-# Told which step of the load begins with which model: "loading" or "warming up".
-Tell = Callable[[str, Place], None]
+# Told which step of the load begins with which model, "loading" or "warming up", and whether nothing serves without it.
+Tell = Callable[[str, Place, bool], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,10 @@ class Loaded:
         self.prepared: list[Prepared] = []
         self.models: list[Model] = []
         self.failed: dict[Place, str] = {}
+
+    def needs(self, place: Place) -> bool:
+        """Whether nothing can be served without this version."""
+        return len(self.places) == 1 or place == self.default
 
     def fail(self, place: Place, reason: str) -> None:
         """Note why a version cannot be served; raises BadArtifact if it is the only or the default one."""
@@ -123,7 +127,7 @@ def prepare_all(wanted: Wanted, tell: Tell) -> Loaded:
         elif place in wanted.without:
             loaded.fail(place, wanted.without[place])
         else:
-            tell("loading", place)
+            tell("loading", place, loaded.needs(place))
             outcome = _prepare(place, candidate.found, wanted.placement)
             if isinstance(outcome, Prepared):
                 loaded.prepared.append(outcome)
@@ -144,7 +148,7 @@ def open_all(loaded: Loaded, max_batch_rows: int, tell: Tell) -> None:
     """Open and warm up what was prepared, in the process that serves it; raises ArtifactFault if nothing can be served."""
     for prepared in loaded.prepared:
         place = prepared.name, prepared.version
-        tell("warming up", place)
+        tell("warming up", place, loaded.needs(place))
 
         def opened(prepared: Prepared = prepared) -> Model:
             return Model.open(prepared, max_batch_rows)

@@ -60,8 +60,8 @@ def main(document: str) -> int:
 def _load(chosen: Settings, budget: CpuBudget, launch: Launch, channel: Channel) -> "Loaded":
     from runtime import load
 
-    def tell(step: str, model: tuple[str, str]) -> None:
-        channel.send({"step": step, "model": list(model)})
+    def tell(step: str, model: tuple[str, str], vital: bool) -> None:
+        channel.send({"step": step, "model": list(model), "vital": vital})
 
     without = {(name, version): reason for name, version, reason in launch.without}
     loaded = load.prepare_all(load.wanted(chosen, budget, without), tell)

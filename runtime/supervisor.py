@@ -34,6 +34,8 @@ from runtime.waiting_room import WaitingRoom
 log = logging.getLogger("runtime.supervisor")
 
 _SWEEP_S: Final = 0.5
+# A busy machine, or a body that takes long to read, stalls a loop for a while.
+_STALLED_S: Final = 10.0
 _LOOK_AGAIN_S: Final = 0.1
 # What a crash costs: nothing the first time, then doubling; a worker that lived for so long has left its past behind.
 _BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -150,7 +152,12 @@ class Supervisor:
                     self._too_slow(each, process)
                     return
                 beat = self._board.slot(process.slot).beat / 1e9
-                if process.serving and not process.leaving and beat and now - beat > self._settings["stuck_after_s"]:
+                if (
+                    process.serving
+                    and not process.leaving
+                    and beat
+                    and now - beat > self._settings["stuck_after_s"] + _STALLED_S
+                ):
                     process.reason = f"its event loop has not turned for {now - beat:.0f} s, longer than STUCK_AFTER_S"
                     process.kill()
                     process.leaving = False
@@ -260,6 +267,7 @@ class Supervisor:
                 self._on_end(of, process, self._ended_early.pop(process.pid))
         elif "step" in message:
             process.step, process.model = message["step"], (message["model"][0], message["model"][1])
+            process.vital = message["vital"]
         elif "loaded" in message:
             of.revision = message["revision"]
         elif "forks" in message and not process.leaving:
@@ -411,11 +419,12 @@ class Supervisor:
             process.leaving = False
 
     def _blame(self, of: Generation, process: Process, reason: str) -> None:
-        """A model ended or held up a process that loads: it is left out, which fails the load if it is the default one."""
-        if process.model is None or process.model in of.without:
-            self._fail(of, f"{reason}, while {process.step}")
+        """A model ended or held up a process that loads: what can be served without it is."""
+        reason = f"{reason}, while {process.step}"
+        if process.model is None or process.vital or process.model in of.without:
+            self._fail(of, f"model {process.model[0]!r}, version {process.model[1]!r}: {reason}" if process.model else reason)
         else:
-            self._begin(of.stamp, {**of.without, process.model: f"{reason}, while {process.step}"}, of.attempts)
+            self._begin(of.stamp, {**of.without, process.model: reason}, of.attempts)
 
     def _on_child(self) -> None:
         for pid, status in generation.reaped():

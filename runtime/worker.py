@@ -43,9 +43,9 @@ def serve(
     slot = place.board.slot(place.index)
     slot.state, slot.pid, slot.generation = STARTING, os.getpid(), place.generation
 
-    def tell(step: str, model: tuple[str, str]) -> None:
+    def tell(step: str, model: tuple[str, str], vital: bool) -> None:
         if place.channel is not None:
-            place.channel.send({"step": step, "model": list(model)})
+            place.channel.send({"step": step, "model": list(model), "vital": vital})
 
     raise_threads()
     load.open_all(loaded, chosen.max_batch_rows, tell)

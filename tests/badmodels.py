@@ -5,6 +5,8 @@ by the row it sends what goes wrong and when. Each answers a row with the row's 
 tell whose answer came back. `per_call_s` makes a model dear enough to run in a lane, where batches form.
 """
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -163,3 +165,44 @@ class HangOnLoad(_Tagged):
         while time.monotonic() < end and not (state["until"] and Path(state["until"]).exists()):
             time.sleep(0.01)
         self.__dict__.update(state)
+
+
+class SegfaultOnLoad(_Tagged):
+    """Ends its process while it is being unpickled, as a library that was built for another machine does."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class SegfaultOnPredict(_Tagged):
+    """Ends its process for rows that begin with POISON."""
+
+    def answer(self, rows: Rows) -> Rows:
+        if (rows[:, 0] == POISON).any():
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().answer(rows)
+
+
+class DiesOnWarmUp(_Tagged):
+    """Ends its process whenever it predicts."""
+
+    def answer(self, rows: Rows) -> Rows:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return rows
+
+
+class NeverWarm(_Tagged):
+    """Hangs when it predicts; `after_fork`: only in another process than the one that unpickled it."""
+
+    def __init__(self, after_fork: bool = False) -> None:
+        super().__init__()
+        self.after_fork = after_fork
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._process = os.getpid()
+
+    def answer(self, rows: Rows) -> Rows:
+        if not self.after_fork or os.getpid() != self._process:
+            time.sleep(PATIENCE_S)
+        return super().answer(rows)

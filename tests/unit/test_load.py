@@ -41,8 +41,8 @@ def load(
 ) -> tuple[Repository, list[Model]]:
     told = [] if steps is None else steps
     wanted = Wanted(root, name, version, Placement("cpu", 1), dict(without or {}))
-    loaded = prepare_all(wanted, lambda step, place: told.append((step, place)))
-    open_all(loaded, 16, lambda step, place: told.append((step, place)))
+    loaded = prepare_all(wanted, lambda step, place, _: told.append((step, place)))
+    open_all(loaded, 16, lambda step, place, _: told.append((step, place)))
     return loaded.repository(), loaded.models
 
 
