@@ -29,8 +29,8 @@ if TYPE_CHECKING:  # numpy comes with it, and must not before the CPU budget is 
 
 log = logging.getLogger("runtime.loader")
 
-# About a tenth of what a serving process gets where CPUs are short.
-_NICENESS: Final = 10
+# A third of what a serving process gets where CPUs are short; at 10, a tenth, a reload took half a minute on a busy machine.
+_NICENESS: Final = 5
 
 
 def main(document: str) -> int:

@@ -20,17 +20,17 @@ def replace_by(model: Any, directory: Path) -> None:
     (directory / "new").replace(directory / "model.joblib")
 
 
-@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(
-    ("bad", "word"),
+    ("bad", "word", "count"),
     [
-        (SegfaultOnLoad(), "SIGSEGV"),
-        (DiesOnWarmUp(), "SIGKILL"),
-        (HangOnLoad(60), "LOAD_TIMEOUT_S"),
-        (NeverWarm(), "LOAD_TIMEOUT_S"),
-        ("older", "1.5.2"),
+        (SegfaultOnLoad(), "SIGSEGV", 1),
+        (SegfaultOnLoad(), "SIGSEGV", 2),
+        (DiesOnWarmUp(), "SIGKILL", 2),
+        (HangOnLoad(60), "LOAD_TIMEOUT_S", 2),
+        (NeverWarm(), "LOAD_TIMEOUT_S", 1),
+        ("older", "1.5.2", 2),
     ],
-    ids=lambda given: given if isinstance(given, str) else type(given).__name__,
+    ids=lambda given: str(given) if isinstance(given, str | int) else type(given).__name__,
 )
 def test_a_generation_that_fails_costs_no_request(
     serve: Serve, models: Models, tmp_path: Path, bad: Any, word: str, count: int
@@ -38,13 +38,13 @@ def test_a_generation_that_fails_costs_no_request(
     put(models.file("iris"), tmp_path)
     # The load of a reload gives way to the clients' requests, so it takes its time.
     server = serve(tmp_path, WORKERS=count, LOAD_TIMEOUT_S=8 if word == "LOAD_TIMEOUT_S" else 60)
-    with load_on(server, PLAIN) as load:
+    with load_on(server, PLAIN, clients=4) as load:
         if bad == "older":
             dump_as_of("1.5.2", estimator("iris"), tmp_path / "new.joblib").replace(tmp_path / "model.joblib")
         else:
             replace_by(bad, tmp_path)
         server.signal(signal.SIGHUP)
-        eventually(lambda: reloads(server, "failed") == 1, "the reload failed", 40)
+        eventually(lambda: reloads(server, "failed") == 1, "the reload failed", 90)
         health = server.get("/health")
         assert health.status_code == 200
         assert health.json()["reload"]["status"] == "failed"
@@ -53,5 +53,5 @@ def test_a_generation_that_fails_costs_no_request(
     assert health.json()["workers"] == {"ready": count, "wanted": count}
     put(models.file("string_labels"), tmp_path)
     server.signal(signal.SIGHUP)
-    eventually(lambda: reloads(server, "ok") == 1, "a good one serves", 40)
+    eventually(lambda: reloads(server, "ok") == 1, "a good one serves", 90)
     assert server.answer(BODY)["prediction"] == SPECIES[0]

@@ -100,19 +100,20 @@ class Load:
 
 
 @contextmanager
-def load_on(server: Server, body: bytes) -> Iterator[Load]:
+def load_on(server: Server, body: bytes, clients: int = 8) -> Iterator[Load]:
     load = Load()
     port = server.port
-    clients = [
-        threading.Thread(target=load.run, args=(port, body), kwargs={"keep_alive": i % 2 == 0}, daemon=True) for i in range(8)
+    threads = [
+        threading.Thread(target=load.run, args=(port, body), kwargs={"keep_alive": i % 2 == 0}, daemon=True)
+        for i in range(clients)
     ]
-    for client in clients:
+    for client in threads:
         client.start()
     try:
         yield load
     finally:
         load.stop = True
-        for client in clients:
+        for client in threads:
             client.join(20)
 
 

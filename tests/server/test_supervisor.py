@@ -38,12 +38,12 @@ def reloads(server: Server, outcome: str) -> float:
 def test_reloads_under_load_lose_nothing(serve: Serve, models: Models, tmp_path: Path, count: int) -> None:
     put(models.file("iris"), tmp_path)
     server = serve(tmp_path, WORKERS=count)
-    with load_on(server, PLAIN) as load:
+    with load_on(server, PLAIN, clients=4) as load:
         eventually(lambda: load.answered > 100, "the load runs", 20)
         for done in range(1, 4):
             put(models.file("string_labels" if done % 2 else "iris"), tmp_path)
             server.signal(signal.SIGHUP)
-            eventually(lambda done=done: reloads(server, "ok") == done, f"reload {done}", 30)
+            eventually(lambda done=done: reloads(server, "ok") == done, f"reload {done}", 90)
     assert load.lost == []
     assert server.answer(BODY)["prediction"] == SPECIES[0]
     assert server.get("/health").json()["workers"] == {"ready": count, "wanted": count}
