@@ -218,6 +218,12 @@ class Server:
             self._client = httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=30)
         return self._client
 
+    def disconnect(self) -> None:
+        """Let go of the client's kept connections: one of a worker that is killed is reset, as anybody's is."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.client.get(path, **options)
 

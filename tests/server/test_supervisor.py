@@ -75,6 +75,7 @@ def test_a_worker_that_is_killed_comes_back(serve: Serve, models: Models) -> Non
     before = workers(server)
     assert len(before) == 3
     counted = server.metric("ml_requests_total")
+    server.disconnect()
     os.kill(before[0], signal.SIGKILL)
     eventually(lambda: server.metric("ml_worker_restarts_total", reason="crash") == 1, "it was noticed")
     eventually(lambda: server.get("/health").json()["workers"]["ready"] == 3, "it is back")
@@ -87,6 +88,7 @@ def test_while_the_only_worker_is_away_the_supervisor_answers(serve: Serve, mode
     server = serve(models("iris"))
     server.answer(BODY)
     (only,) = workers(server)
+    server.disconnect()
     os.kill(only, signal.SIGKILL)
 
     def status(path: str) -> int:
