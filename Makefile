@@ -6,12 +6,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SERVING := $(VENV)/.serving
 DEVELOPING := $(VENV)/.developing
 
-.PHONY: serve test lint format bench bench-quick clean help
+.PHONY: serve test lint format bench bench-quick soak clean help
 
 help:
 	@echo "make serve   train the small iris example and serve it on http://127.0.0.1:$${PORT:-8080}"
 	@echo "make test    run the test suite"
 	@echo "make lint    ruff and mypy"
+	@echo "make soak    reload, stop and kill servers many times under load, and measure their memory (half an hour)"
 	@echo "make bench   measure the server beside an empty ASGI application and plain FastAPI (needs wrk, 12 minutes)"
 
 $(VENV)/bin/python:
@@ -53,6 +54,10 @@ bench: $(DEVELOPING)
 
 bench-quick: $(DEVELOPING)
 	$(BIN)/python -m benchmarks.run --quick
+
+# Reloads, signals, crashes and memory, many times over; the result goes to benchmarks/results.
+soak: $(DEVELOPING)
+	$(BIN)/python -m benchmarks.soak
 
 clean:
 	rm -rf $(VENV) build *.egg-info

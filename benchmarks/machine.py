@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib import metadata
@@ -62,7 +63,10 @@ def stolen_s() -> float:
 
 def versions() -> dict[str, str]:
     """List the versions of the interpreter, wrk and the packages that are installed."""
-    wrk = re.search(r"wrk (?:debian/)?(\S+)", subprocess.run(["wrk", "-v"], capture_output=True, text=True).stdout)
+    said = (
+        subprocess.run(["wrk", "-v"], capture_output=True, text=True).stdout if shutil.which("wrk") else ""
+    )  # not for the soak
+    wrk = re.search(r"wrk (?:debian/)?(\S+)", said)
     found = {"python": platform.python_version(), "wrk": wrk[1] if wrk else "unknown"}
     for package in PACKAGES:
         try:

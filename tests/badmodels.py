@@ -206,3 +206,15 @@ class NeverWarm(_Tagged):
         if not self.after_fork or os.getpid() != self._process:
             time.sleep(PATIENCE_S)
         return super().answer(rows)
+
+
+class Leaking(_Tagged):
+    """Keeps 100 kB of every call, for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(per_call_s=0.0)
+        self.kept: list[bytes] = []
+
+    def answer(self, rows: Rows) -> Rows:
+        self.kept.append(bytes(bytearray(b"x" * 100_000)))
+        return super().answer(rows)
