@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.process import ROOT
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -29,6 +31,14 @@ class Environment:
         )
         assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         return done.stdout
+
+    def install_runtime(self, *beside: str) -> None:
+        """Install this project and what it needs, as pip resolves it today, from a copy: setuptools writes where it builds."""
+        source = self.directory.with_name("source")
+        shutil.copytree(ROOT / "runtime", source / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, source)
+        self.run(f"pip install --quiet '.[cpu]' {' '.join(beside)}", source)
 
     def scikit_learn(self) -> str:
         return self.run("python -c 'import sklearn; print(sklearn.__version__)'", self.directory).strip()

@@ -6,7 +6,6 @@ environment stands for the image: the project installed in it, then each printed
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ import pytest
 from runtime.packages import SCIKIT_LEARN_WHEELS
 from tests.conftest import Serve
 from tests.environments.environment import Environment, fresh
-from tests.process import ROOT
 
 
 def minor(version: str) -> str:
@@ -83,14 +81,8 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """The project and what it needs, as pip resolves it today, and nothing of the tests."""
-    where = tmp_path_factory.mktemp("image")
-    # A copy, since setuptools writes into the directory that it builds from.
-    source = where / "source"
-    shutil.copytree(ROOT / "runtime", source / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    with fresh(where / "environment") as made:
-        made.run("pip install --quiet '.[cpu]'", source)
+    with fresh(tmp_path_factory.mktemp("image") / "environment") as made:
+        made.install_runtime()
         yield made
 
 

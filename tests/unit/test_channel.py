@@ -1,0 +1,57 @@
+"""Messages between the supervisor and its children."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from runtime.channel import Channel
+
+Pair = tuple[Channel, Channel]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    made = Channel.pair()
+    yield made
+    for end in made:
+        end.close()
+
+
+def test_messages_come_one_by_one(pair: Pair) -> None:
+    ours, theirs = pair
+    ours.send({"do": "serve"})
+    ours.send({"do": "retire"})
+    assert [theirs.receive(), theirs.receive(), theirs.receive()] == [{"do": "serve"}, {"do": "retire"}, {}]
+    ours.close()
+    assert theirs.receive() is None
+
+
+def test_a_message_to_nobody_is_dropped(pair: Pair) -> None:
+    ours, theirs = pair
+    theirs.close()
+    ours.send({"ready": True})
+    assert ours.receive() is None
+
+
+def test_a_long_reason_is_cut(pair: Pair) -> None:
+    ours, theirs = pair
+    ours.send({"failed": "x" * 300_000, "at": {"model": "y" * 100_000}})
+    assert theirs.receive() == {"failed": "x" * 4000, "at": {"model": "y" * 4000}}
+
+
+def test_a_descriptor_travels_with_its_message(pair: Pair) -> None:
+    ours, theirs = pair
+    for_worker, of_worker = Channel.pair()
+    ours.send({"fork": 3}, of_worker.fileno())
+    of_worker.close()
+    message, descriptor = theirs.receive_with_descriptor()
+    assert message == {"fork": 3}
+    assert descriptor is not None
+    received = Channel.inherited(descriptor)
+    assert not os.get_inheritable(received.fileno())
+    received.send({"pid": 7})
+    assert for_worker.receive(block=True) == {"pid": 7}
+    received.close()
+    assert for_worker.receive() is None
+    for_worker.close()
