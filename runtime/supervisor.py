@@ -8,7 +8,6 @@ retire. What happens is: a message, the end of a process, a signal, a timer; eac
 """
 
 import ctypes
-import heapq
 import itertools
 import json
 import logging
@@ -18,17 +17,18 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from runtime import exits, generation, headroom, logs, revision, sockets
+from runtime import exits, generation, headroom, logs, sockets
 from runtime.board import Board
 from runtime.channel import Message
 from runtime.errors import BadSetting
+from runtime.event_loop import EventLoop
 from runtime.generation import Generation, Process, Starter
 from runtime.metrics import Metrics
 from runtime.revision import Stamp
+from runtime.source_watch import SourceWatch
 from runtime.waiting_room import WaitingRoom
 
 log = logging.getLogger("runtime.supervisor")
@@ -55,14 +55,14 @@ class Supervisor:
         self._wanted = workers
         self._listener = listener
         self._began = time.monotonic()
-        self._source = [Path(settings["model_path"]), Path(settings["code_path"])]
-        self._selector = selectors.DefaultSelector()
+        self._loop = EventLoop()
+        self._source = SourceWatch(self._loop, [Path(settings["model_path"]), Path(settings["code_path"])], self._reload_now)
         self._board = Board.create(1 + workers * (_MOST_RETIRING + 4))
         self._board.slot(0).pid = os.getpid()
         self._metrics = Metrics(self._board, 0)
         self._metrics.set(self._metrics.ready, 0.0)
         self._room = WaitingRoom(
-            self._selector,
+            self._loop.selector,
             listener,
             self._health,
             self._metrics.render,
@@ -73,8 +73,6 @@ class Supervisor:
             settings, workers, listener.fileno(), self._board.fd, self._board.slots, os.environ, self._watch
         )
         self._forks = workers > 1 and _adopt_orphans()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
         self._numbers = itertools.count(1)
         self._coming: Generation | None = None
         self._current: Generation | None = None
@@ -86,7 +84,6 @@ class Supervisor:
         self._reason = ""  # why nothing serves, or what serves is about to be replaced
         self._reload: dict[str, str] = {}  # what /health tells of the last reload
         self._bad: Stamp | None = None  # tried in vain, or refused: not tried again by polling
-        self._settling = False
         self._signals = 0
         self._deadline = 0.0
         self._exit: int | None = None
@@ -95,24 +92,18 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until a signal, or until the first model cannot be had."""
-        self._catch_signals()
+        self._loop.catch((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD), self._on_signals)
         if self._settings["bind"] == "early":
             self._listen()
-        self._after(0.0, self._sweep)
+        self._loop.after(0.0, self._sweep)
         if self._settings["reload"] == "poll":
-            self._after(self._settings["reload_interval_s"], self._poll)
-        self._wait_for_model(time.monotonic() + self._settings["wait_for_model_s"])
+            interval = self._settings["reload_interval_s"]
+            self._loop.after(interval, lambda: self._source.poll(interval, self._differs))
+        self._source.wait(time.monotonic() + self._settings["wait_for_model_s"])
         while self._exit is None:
-            due = self._timers[0][0] - time.monotonic() if self._timers else None
-            for key, _ in self._selector.select(None if due is None else max(0.0, due)):
-                key.data()
-            while self._timers and self._timers[0][0] <= time.monotonic():
-                heapq.heappop(self._timers)[2]()
+            self._loop.turn()
             self._settle()
         return self._exit
-
-    def _after(self, seconds: float, do: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), do))
 
     def _settle(self) -> None:
         """After every event: who answers, what is published, and whether all is over."""
@@ -141,7 +132,7 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """Twice a second: what takes too long."""
-        self._after(_SWEEP_S, self._sweep)
+        self._loop.after(_SWEEP_S, self._sweep)
         self._room.sweep()
         if self._signals:
             return
@@ -206,16 +197,6 @@ class Supervisor:
 
     # --- a generation comes -------------------------------------------------------------------------------------------
 
-    def _wait_for_model(self, until: float) -> None:
-        """Begin when something lies at the source, or the time is over."""
-        stamp = revision.look(self._source[:1])
-        if self._signals:
-            return
-        if time.monotonic() < until and not (stamp.files and stamp.quiet):
-            self._after(_LOOK_AGAIN_S, lambda: self._wait_for_model(until))
-        else:
-            self._begin(revision.look(self._source))
-
     def _begin(self, stamp: Stamp, without: dict[tuple[str, str], str] | None = None, attempts: int = 1) -> None:
         """Start the next generation; one that is still loading is dropped for it."""
         if self._coming:
@@ -223,7 +204,7 @@ class Supervisor:
         if not self._forks and len(self._free_slots()) < self._wanted:  # those that retire take too long
             for each in self._retiring:
                 self._hurry(each)
-            self._after(_LOOK_AGAIN_S, lambda: self._begin(stamp, without, attempts))
+            self._loop.after(_LOOK_AGAIN_S, lambda: self._begin(stamp, without, attempts))
             return
         new = self._coming = Generation(next(self._numbers), stamp, self._forks, dict(without or {}), attempts=attempts)
         gently = bool(self._current and self._current.serving)
@@ -244,7 +225,7 @@ class Supervisor:
         return [slot for slot in range(1, self._board.slots) if slot not in taken]
 
     def _watch(self, of: Generation, process: Process) -> None:
-        self._selector.register(process.channel, selectors.EVENT_READ, lambda: self._on_channel(of, process))
+        self._loop.selector.register(process.channel, selectors.EVENT_READ, lambda: self._on_channel(of, process))
 
     def _on_channel(self, of: Generation, process: Process) -> None:
         if process.channel.fileno() < 0:  # its end was seen in the same turn
@@ -252,7 +233,7 @@ class Supervisor:
         while message := process.channel.receive():
             self._on_message(of, process, message)
         if message is None:  # its end comes with SIGCHLD
-            self._selector.unregister(process.channel)
+            self._loop.selector.unregister(process.channel)
             if not process.pid:  # it was never forked
                 self._forget(of, process)
                 if of is self._coming:
@@ -270,7 +251,7 @@ class Supervisor:
             process.vital = message["vital"]
         elif "loaded" in message:
             of.revision = message["revision"]
-        elif "forks" in message and not process.leaving:
+        elif "forks" in message:
             self._fork_all(of, message["threads"])
         elif "ready" in message:
             process.warm = True
@@ -282,13 +263,15 @@ class Supervisor:
             self._replace(of, process, message["stuck"])
 
     def _fork_all(self, of: Generation, threads: int) -> None:
+        if not of.loader or of.loader.leaving:
+            return
         if threads > 1:
             self._fall_back(of, f"loading the model started threads ({threads}), which no fork survives")
             return
         if len(self._free_slots()) < self._wanted:
             for each in self._retiring:
                 self._hurry(each)
-            self._after(_LOOK_AGAIN_S, lambda: self._fork_all(of, threads) if of.loader and not of.loader.leaving else None)
+            self._loop.after(_LOOK_AGAIN_S, lambda: self._fork_all(of, threads))
             return
         for slot in self._free_slots()[: self._wanted]:
             self._starter.fork(of, slot)
@@ -398,7 +381,7 @@ class Supervisor:
             self._restart(self._current, None)  # the one that was to come is not: keep this one whole
         else:
             self._reason = reason
-            self._after(self._backoff(), lambda: self._reload_now(revision.look(self._source)))
+            self._loop.after(self._backoff(), lambda: self._reload_now(self._source.look()))
 
     def _backoff(self) -> float:
         delay = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
@@ -440,8 +423,8 @@ class Supervisor:
     def _on_end(self, of: Generation, process: Process, status: int) -> None:
         while message := process.channel.receive():  # its last words
             self._on_message(of, process, message)
-        if process.channel in self._selector.get_map():
-            self._selector.unregister(process.channel)
+        if process.channel in self._loop.selector.get_map():
+            self._loop.selector.unregister(process.channel)
         self._forget(of, process)
         if process.leaving or self._signals or of in self._retiring:
             if self._signals and of is self._current and not of.processes:
@@ -461,7 +444,7 @@ class Supervisor:
         if not self._was_ready and of.attempts < _ATTEMPTS:
             self._drop(of)
             self._reason = f"{how}, while {process.step}"
-            self._after(self._backoff(), lambda: self._begin(revision.look(self._source), of.without, of.attempts + 1))
+            self._loop.after(self._backoff(), lambda: self._begin(self._source.look(), of.without, of.attempts + 1))
         else:
             self._blame(of, process, how)
 
@@ -469,14 +452,14 @@ class Supervisor:
         facts = {"worker": process.slot, "generation": of.number, "pid": process.pid, "reason": reason}
         log.error("worker ended", extra={"facts": facts})
         if process.slot == 0:  # none can be forked any more: another generation of the same files takes over in time
-            self._reload_now(revision.look(self._source))
+            self._reload_now(self._source.look())
             return
         self._metrics.add(self._metrics.worker_restarts, "stuck" if "STUCK_AFTER_S" in reason else "crash")
         if not of.serving:
             self._reason = f"a worker ended: {reason}"
         if process.warm and time.monotonic() - process.began > _LIVED_S:
             self._failures = 0
-        self._after(self._backoff(), lambda: self._restart(of, None))
+        self._loop.after(self._backoff(), lambda: self._restart(of, None))
 
     def _restart(self, of: Generation, replaces: Process | None) -> None:
         """Put a worker in the place of one that has ended or is stuck; other files than before need another generation."""
@@ -486,7 +469,7 @@ class Supervisor:
         if of.loader and not of.loader.leaving:
             self._starter.fork(of, self._free_slots()[0]).replaces = replaces
         elif self._coming is None:
-            stamp = revision.look(self._source)
+            stamp = self._source.look()
             if stamp != of.stamp or of.forks:
                 self._reload_now(stamp)
             else:
@@ -495,7 +478,7 @@ class Supervisor:
                     self._starter.start(of, self._free_slots()[0], gently=gently).replaces = replaces
                 except OSError as error:
                     log.error("no process can be started: %s", error.strerror)
-                    self._after(self._backoff(), lambda: self._restart(of, replaces))
+                    self._loop.after(self._backoff(), lambda: self._restart(of, replaces))
 
     def _replace(self, of: Generation, process: Process, reason: str) -> None:
         log.error("worker is stuck", extra={"facts": {"worker": process.slot, "pid": process.pid, "reason": reason}})
@@ -505,35 +488,16 @@ class Supervisor:
 
     # --- reload -------------------------------------------------------------------------------------------------------
 
-    def _poll(self) -> None:
-        self._after(self._settings["reload_interval_s"], self._poll)
+    def _differs(self, stamp: Stamp) -> bool:
+        """Whether what lies there is to be loaded, for polling: what failed is not tried again, what was refused is."""
         newest = self._coming or self._current
-        stamp = revision.look(self._source)
-        if newest is None or self._signals or self._settling:
-            return
+        if newest is None:
+            return False
         if stamp == newest.stamp:
-            if self._current is newest and self._reload.get("status") in ("failed", "refused"):
+            if newest is self._current and self._reload.get("status") in ("failed", "refused"):
                 self._reload, self._bad = {}, None  # what was bad is gone again
-        elif stamp.files and stamp != self._bad:
-            self._ask_reload()
-        elif self._reload.get("status") == "refused":
-            self._reload_now(stamp)
-
-    def _ask_reload(self) -> None:
-        """Reload when what lies there is complete; asking twice is asking once."""
-        if not self._settling and not self._signals:
-            self._settling = True
-            self._settled(revision.look(self._source), time.monotonic())
-
-    def _settled(self, seen: Stamp, since: float) -> None:
-        stamp = revision.look(self._source)
-        if stamp != seen:
-            since = time.monotonic()
-        if stamp.quiet or time.monotonic() - since > revision.SETTLE_S:
-            self._settling = False
-            self._reload_now(stamp)
-        else:
-            self._after(_LOOK_AGAIN_S, lambda: self._settled(stamp, since))
+            return False
+        return bool(stamp.files) and (stamp != self._bad or self._reload.get("status") == "refused")
 
     def _reload_now(self, stamp: Stamp) -> None:
         if self._signals or (self._coming and self._coming.stamp == stamp):
@@ -552,20 +516,7 @@ class Supervisor:
 
     # --- signals ------------------------------------------------------------------------------------------------------
 
-    def _catch_signals(self) -> None:
-        reading, writing = socket.socketpair()
-        for end in (reading, writing):
-            end.setblocking(False)
-        self._wakeup = (reading, writing)
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-        for number in numbers:
-            signal.signal(number, lambda *_: None)
-        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
-        self._selector.register(reading, selectors.EVENT_READ, self._on_signals)
-
-    def _on_signals(self) -> None:
-        came = self._wakeup[0].recv(4096)
+    def _on_signals(self, came: bytes) -> None:
         if signal.SIGCHLD in came:
             self._on_child()
         for number in came:
@@ -573,7 +524,7 @@ class Supervisor:
                 self._on_stop(number)
             elif number == signal.SIGHUP:
                 self._bad = None
-                self._ask_reload()
+                self._source.ask()
 
     def _on_stop(self, number: int) -> None:
         self._signals += 1
@@ -581,6 +532,7 @@ class Supervisor:
             log.warning("stopped at once by a second signal")
             self._finish(128 + number)
             return
+        self._source.stopped = True
         log.info("stopping", extra={"facts": {"signal": signal.Signals(number).name}})
         grace = self._settings["grace_period_s"]
         self._deadline = time.monotonic() + grace
@@ -600,12 +552,12 @@ class Supervisor:
                     worker.kill()
         if self._current and not self._current.processes:
             self._current = None
-        self._after(grace, lambda: self._finish(exits.STOPPED))
+        self._loop.after(grace, lambda: self._finish(exits.STOPPED))
         if serving:
             self._room.close()
             self._listener.close()  # the workers have it, and close it when nobody is lost by that
         elif self._room.is_open:
-            self._after(min(self._settings["drain_delay_s"], grace), self._close_room)
+            self._loop.after(min(self._settings["drain_delay_s"], grace), self._close_room)
 
     def _close_room(self) -> None:
         self._room.close()

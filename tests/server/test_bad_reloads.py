@@ -54,4 +54,5 @@ def test_a_generation_that_fails_costs_no_request(
     put(models.file("string_labels"), tmp_path)
     server.signal(signal.SIGHUP)
     eventually(lambda: reloads(server, "ok") == 1, "a good one serves", 90)
-    assert server.answer(BODY)["prediction"] == SPECIES[0]
+    # A kept connection may get one more answer of the old generation, its last.
+    eventually(lambda: server.answer(BODY)["prediction"] == SPECIES[0], "the new one answers")

@@ -45,7 +45,8 @@ def test_reloads_under_load_lose_nothing(serve: Serve, models: Models, tmp_path:
             server.signal(signal.SIGHUP)
             eventually(lambda done=done: reloads(server, "ok") == done, f"reload {done}", 90)
     assert load.lost == []
-    assert server.answer(BODY)["prediction"] == SPECIES[0]
+    # A kept connection may get one more answer of the old generation, its last.
+    eventually(lambda: server.answer(BODY)["prediction"] == SPECIES[0], "the new one answers")
     assert server.get("/health").json()["workers"] == {"ready": count, "wanted": count}
     before = server.metric("ml_requests_total", code="200")
     server.answer(BODY)
@@ -67,7 +68,8 @@ def test_a_bad_reload_is_dropped_and_told(serve: Serve, models: Models, tmp_path
     eventually(lambda: reloads(server, "ok") == 1, "the good one serves", 30)
     assert reloads(server, "failed") == 1  # what is broken was not tried again
     assert "reload" not in server.get("/health").json()
-    assert server.answer(BODY)["prediction"] == SPECIES[0]
+    # A kept connection may get one more answer of the old generation, its last.
+    eventually(lambda: server.answer(BODY)["prediction"] == SPECIES[0], "the new one answers")
 
 
 def test_a_worker_that_is_killed_comes_back(serve: Serve, models: Models) -> None:

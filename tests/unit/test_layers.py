@@ -17,6 +17,8 @@ LAYERS = [
     "supervisor",
     "generation",
     "waiting_room",
+    "source_watch",
+    "event_loop",
     "headroom",
     "revision",
     "loader",
