@@ -50,6 +50,7 @@ format: $(DEVELOPING)
 
 bench: $(DEVELOPING)
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.lifecycle
 	$(BIN)/python -m benchmarks.report
 
 bench-quick: $(DEVELOPING)

@@ -80,8 +80,10 @@ def command_line(peer: Peer, core: int, directory: Path) -> str:
 
 
 @contextmanager
-def running(peer: Peer, core: int, directory: Path, ready_limit_s: float = 60.0) -> Iterator[Server]:
+def running(peer: Peer, core: int | str, directory: Path, ready_limit_s: float = 60.0) -> Iterator[Server]:
     """Start a peer on a core, yield it when /health/ready answers 200, stop it at the end whatever happens.
+
+    `core` may name several, as taskset does: "0,1".
 
     Its output goes to a file in `directory`; BenchmarkError tells the file's last lines when it ends or stays unready.
     """
