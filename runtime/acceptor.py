@@ -59,6 +59,11 @@ class Acceptor:
             self._listener.close()
         self._accepting = False
 
+    @property
+    def connecting(self) -> bool:
+        """Whether a connection was accepted that is not among the connections yet."""
+        return bool(self._tasks)
+
     async def stop_for_all(self) -> None:
         """Let nobody in any more, accept what the kernel has completed, then close: a closed listener resets what waits."""
         if self._listener.fileno() < 0:

@@ -5,6 +5,7 @@ all may read. Slot 0 is the supervisor's. Standard library only.
 """
 
 import json
+import logging
 import mmap
 import os
 import struct
@@ -12,6 +13,8 @@ import time
 import zlib
 from collections.abc import Iterator
 from typing import Any, Final
+
+log = logging.getLogger(__name__)
 
 FREE: Final = 0
 STARTING: Final = 1
@@ -25,6 +28,8 @@ _FIELDS: Final = ("state", "pid", "generation", "open", "turn", "beat")
 _HEAD_BYTES: Final = 4096
 _DIRECTORY_BYTES: Final = {"counters": 8 * 2**20, "gauges": 8 * 2**20}
 _NUMBERS: Final = {"counters": 2**20, "gauges": 2**18}
+# The last numbers of an area, where all series are counted for which it has no room; the longest histogram has 18.
+_SPARE: Final = 32
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -43,29 +48,45 @@ class Area:
         self._places: dict[Key, int] = {}
         self._read = 0
         self._epoch = -1
+        self._full = False
 
     def places(self) -> dict[Key, int]:
         """Every series and where its first number lies."""
-        length, epoch = self._head[0], self._head[2]
-        if epoch != self._epoch or length < self._read:
-            self._places, self._read, self._epoch = {}, 0, epoch
-        if length > self._read:
-            for line in bytes(self._directory[self._read : length]).splitlines():
-                family, labels, at = json.loads(line)
-                self._places[family, tuple(labels)] = at
-            self._read = length
+        while True:
+            epoch = self._head[2]
+            # Read after the epoch, which `empty` changes last: with a new epoch comes no old length.
+            length = self._head[0]
+            if epoch != self._epoch or length < self._read:
+                self._places, self._read, self._epoch = {}, 0, epoch
+            if length == self._read:
+                return self._places
+            added = bytes(self._directory[self._read : length])
+            if self._head[2] == epoch:  # else it was emptied under the copy
+                break
+        for line in added.splitlines():
+            family, labels, at = json.loads(line)
+            self._places[family, tuple(labels)] = at
+        self._read = length
         return self._places
 
     def place(self, family: str, labels: tuple[str, ...], numbers: int) -> int:
-        """Where this series lies, made if it is new; writer only. Raises RuntimeError if there is no room."""
+        """Where this series lies, made if it is new; writer only.
+
+        Without room for it, a place that all such series share and nobody is shown: a request is not to fail for its count.
+        """
         at = self.places().get((family, labels))
         if at is not None:
             return at
         at = self._head[1]
         record = json.dumps([family, labels, at]).encode() + b"\n"
         end = self._head[0] + len(record)
-        if at + numbers > len(self.values) or end > len(self._directory):
-            raise RuntimeError("there is no room for more series of metrics")
+        if at + numbers > len(self.values) - _SPARE or end > len(self._directory):
+            if not self._full:
+                log.warning(
+                    "there is no room for more series of metrics; some are not shown, the first is %s%s", family, labels
+                )
+                self._full = True
+            return len(self.values) - _SPARE
         self._head[1] = at + numbers
         self._directory[self._head[0] : end] = record
         self._head[0] = end
@@ -158,10 +179,11 @@ class Board:
         return iter(self._slots)
 
     def publish(self, document: dict[str, Any]) -> None:
-        """Tell all processes this; the supervisor only."""
-        text = json.dumps(document).encode()
-        if len(text) > _DOCUMENT_BYTES - 8:
-            text = b"{}"
+        """Tell all processes this, with its longest strings cut if it is too long; the supervisor only."""
+        text, longest = json.dumps(document).encode(), _DOCUMENT_BYTES
+        while len(text) > _DOCUMENT_BYTES - 8:
+            longest //= 2
+            text = json.dumps(_cut(document, longest)).encode() if longest else b"{}"
         self._memory[8 : 8 + len(text)] = text
         self._memory[:8] = struct.pack("=II", len(text), zlib.crc32(text))
 
@@ -178,3 +200,9 @@ class Board:
                 break
             time.sleep(0.0001)
         return self._last
+
+
+def _cut(value: Any, longest: int) -> Any:
+    if isinstance(value, str):
+        return value[:longest]
+    return {name: _cut(each, longest) for name, each in value.items()} if isinstance(value, dict) else value

@@ -6,16 +6,16 @@ counted stays when it ends, and the next one in its slot goes on. Labels hold on
 dialects, statuses. Standard library only, because the supervisor renders it, too.
 """
 
-import contextlib
 import os
 import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from runtime.board import FREE, SERVING, Area, Board
+from runtime.board import FREE, SERVING, Area, Board, Key
 
 if TYPE_CHECKING:  # numpy comes with it
     from runtime.entry import Entry
@@ -57,6 +57,7 @@ class Series:
         self.values = self._slot.counters.values
         self.gauges = self._slot.gauges.values
         self._families: dict[str, Family] = {}
+        self._inside: dict[Key, str] = {}  # a series' labels as text
 
     def family(
         self,
@@ -101,7 +102,7 @@ class Series:
             numbers: list[float] = values[at : at + family.numbers].tolist()  # type: ignore[assignment]
             so_far = found[name].get(labels)
             if family.kind != "gauge" or family.combine == "sum":
-                found[name][labels] = [a + b for a, b in zip(so_far, numbers, strict=True)] if so_far else numbers
+                found[name][labels] = list(map(add, so_far, numbers)) if so_far else numbers
             elif serving:
                 found[name][labels] = [max(so_far[0], numbers[0])] if so_far else numbers
 
@@ -111,8 +112,10 @@ class Series:
             family = self._families[name]
             yield f"# HELP {name} {family.help}\n# TYPE {name} {family.kind}\n"
             for labels, numbers in sorted(series.items()):
-                pairs = sorted(f'{label}="{_escaped(value)}"' for label, value in zip(family.labels, labels, strict=True))
-                inside = ",".join(pairs)
+                inside = self._inside.get((name, labels))
+                if inside is None:
+                    pairs = (f'{label}="{_escaped(value)}"' for label, value in zip(family.labels, labels, strict=True))
+                    inside = self._inside[name, labels] = ",".join(sorted(pairs))
                 if family.kind == "histogram":
                     yield from _histogram(family, inside, numbers)
                 else:
@@ -215,21 +218,18 @@ class Metrics:
 def _of_processes(parent: int) -> Iterator[str]:
     """The process_ series of a process and its children; what ended children used is in the parent's own account."""
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-    pids = [parent]
-    with contextlib.suppress(OSError):
-        pids += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    accounts = _accounts(parent)
     cpu = virtual = resident = descriptors = 0.0
     started = most = 0.0
-    for pid in pids:
+    for pid, fields in accounts.items():
+        cpu += sum(map(int, fields[11:15])) / ticks
+        virtual += int(fields[20])
+        resident += int(fields[21]) * page
         try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             limits = Path(f"/proc/{pid}/limits").read_text()
             descriptors += len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - names alone
         except OSError:  # it has just ended
             continue
-        cpu += sum(map(int, fields[11:15])) / ticks
-        virtual += int(fields[20])
-        resident += int(fields[21]) * page
         if pid == parent:
             booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
             started = float(booted.split()[1]) + int(fields[19]) / ticks
@@ -251,6 +251,25 @@ def _of_processes(parent: int) -> Iterator[str]:
     version = platform.python_version()
     yield "# HELP python_info The interpreter.\n# TYPE python_info gauge\n"
     yield f'python_info{{implementation="{platform.python_implementation()}",version="{version}"}} 1.0\n'
+
+
+def _accounts(parent: int) -> dict[int, list[str]]:
+    """The fields of /proc/PID/stat from the third on, of a process and its children.
+
+    A child that is reaped after its parent was read is in neither account, and the sum would fall, which Prometheus takes for a
+    restart: so all are read again.
+    """
+    found: dict[int, list[str]] = {}
+    for _ in range(5):
+        found = {}
+        try:
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+            for pid in (parent, *map(int, children)):
+                found[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        break
+    return found
 
 
 class ModelMeter:

@@ -237,7 +237,7 @@ class Service:
     async def _wait_retired(self) -> None:
         """Until this worker has retired and no connection is left: idle ones go when they always go, by KEEP_ALIVE_S."""
         await self._retiring.wait()
-        while self._state.connections:  # noqa: ASYNC110 - a set of uvicorn's, which tells nobody when it is empty
+        while self._acceptor.connecting or self._state.connections:  # noqa: ASYNC110 - the set tells nobody when it is empty
             await asyncio.sleep(_TICK_S)
 
     async def _stop(self) -> None:
@@ -248,7 +248,7 @@ class Service:
             await asyncio.sleep(max(0.0, min(self._settings.drain_delay, self._deadline - loop.time())))
             await self._acceptor.stop_for_all()
         retired = loop.time() + RETIRE_S
-        while connections and loop.time() < self._deadline:
+        while (self._acceptor.connecting or connections) and loop.time() < self._deadline:
             if loop.time() > retired:
                 for connection in list(connections):
                     if isinstance(connection, Protocol):

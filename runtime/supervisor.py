@@ -77,7 +77,7 @@ class Supervisor:
         self._coming: Generation | None = None
         self._current: Generation | None = None
         self._retiring: list[Generation] = []
-        self._ended_early: dict[int, int] = {}  # forked workers that ended before their pid was known
+        self._ended_early: dict[int, tuple[int, float]] = {}  # what ended before its pid was known, and when
         self._was_ready = False
         self._listening = False
         self._failures = 0
@@ -244,8 +244,9 @@ class Supervisor:
             process.pid = message["pid"]
             if process.leaving:
                 process.kill()
-            if process.pid in self._ended_early:
-                self._on_end(of, process, self._ended_early.pop(process.pid))
+            status, when = self._ended_early.pop(process.pid, (0, 0.0))
+            if when >= process.began:  # else another process of that number
+                self._on_end(of, process, status)
         elif "step" in message:
             process.step, process.model = message["step"], (message["model"][0], message["model"][1])
             process.vital = message["vital"]
@@ -416,7 +417,7 @@ class Supervisor:
                     self._on_end(each, process, status)
                     break
             else:
-                self._ended_early[pid] = status
+                self._ended_early[pid] = status, time.monotonic()
         while len(self._ended_early) > 100:  # orphans of others, which PID 1 reaps
             self._ended_early.pop(next(iter(self._ended_early)))
 
