@@ -37,7 +37,7 @@ serve: $(SERVING)
 	@HOST=$${HOST:-127.0.0.1} LOG_FORMAT=$${LOG_FORMAT:-text} exec $(BIN)/ml-runtime serve examples/iris/models
 
 test: $(DEVELOPING)
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 lint: $(DEVELOPING)
 	$(BIN)/ruff check .

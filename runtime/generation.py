@@ -23,8 +23,8 @@ State = Literal["loading", "serving", "retiring"]
 class Process:
     """One process. `slot` 0: the loader that stays and forks; `pid` 0: forked, but not known yet.
 
-    `vital`: nothing serves without the model that
-    it is at. `warm`: its models are; `serving`: it was told to accept. `leaving`: it was told to end, so its end is no crash.
+    `vital`: nothing serves without the model that it is at. `warm`: its models are; `serving`: it was told to accept.
+    `stuck`: it is to be replaced. `leaving`: it was told to end, so its end is no crash.
     """
 
     slot: int
@@ -38,7 +38,7 @@ class Process:
     model: tuple[str, str] | None = None
     vital: bool = False
     reason: str = ""
-    replaces: "Process | None" = None
+    stuck: bool = False
 
     def kill(self) -> None:
         self.leaving = True
@@ -67,6 +67,11 @@ class Generation:
     @property
     def processes(self) -> list[Process]:
         return [*([self.loader] if self.loader else []), *self.workers]
+
+    @property
+    def well(self) -> list[Process]:
+        """The workers that serve, or are about to."""
+        return [worker for worker in self.workers if not worker.leaving and not worker.stuck]
 
     @property
     def serving(self) -> list[Process]:

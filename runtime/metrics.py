@@ -219,10 +219,11 @@ def _of_processes(parent: int) -> Iterator[str]:
     """The process_ series of a process and its children; what ended children used is in the parent's own account."""
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     accounts = _accounts(parent)
-    cpu = virtual = resident = descriptors = 0.0
+    # Whole ticks, divided once: a sum of quotients rounds by its order, and the counter would fall by a hair.
+    cpu = sum(int(ticks_of) for fields in accounts.values() for ticks_of in fields[11:15]) / ticks
+    virtual = resident = descriptors = 0.0
     started = most = 0.0
     for pid, fields in accounts.items():
-        cpu += sum(map(int, fields[11:15])) / ticks
         virtual += int(fields[20])
         resident += int(fields[21]) * page
         try:

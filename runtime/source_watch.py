@@ -31,11 +31,14 @@ class SourceWatch:
 
     def wait(self, until: float) -> None:
         """Tell when something lies there, or when the time is over; a reading of monotonic()."""
+        self._settling = True  # whoever asks meanwhile has what was asked for
         stamp = revision.look(self._paths[:1])
         if time.monotonic() < until and not (stamp.files and stamp.quiet):
             self._loop.after(_LOOK_AGAIN_S, lambda: self.wait(until))
-        elif not self.stopped:
-            self._changed(self.look())
+        else:
+            self._settling = False
+            if not self.stopped:
+                self._changed(self.look())
 
     def poll(self, every_s: float, differs: Callable[[Stamp], bool]) -> None:
         """Look at this interval, and `ask` where what is there `differs` from what is known."""

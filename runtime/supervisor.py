@@ -52,6 +52,7 @@ class Supervisor:
 
     def __init__(self, settings: dict[str, Any], workers: int, listener: socket.socket) -> None:
         self._settings = settings
+        self._asked = 0  # how often a generation was, so that one that had to wait knows whether another came after it
         self._wanted = workers
         self._listener = listener
         self._began = time.monotonic()
@@ -101,8 +102,14 @@ class Supervisor:
             self._loop.after(interval, lambda: self._source.poll(interval, self._differs))
         self._source.wait(time.monotonic() + self._settings["wait_for_model_s"])
         while self._exit is None:
-            self._loop.turn()
-            self._settle()
+            try:
+                self._loop.turn()
+                self._settle()
+            except BadSetting:  # the port was taken meanwhile
+                raise
+            except Exception:
+                log.exception("a defect of the supervisor, which goes on")
+                time.sleep(_LOOK_AGAIN_S)
         return self._exit
 
     def _settle(self) -> None:
@@ -199,12 +206,13 @@ class Supervisor:
 
     def _begin(self, stamp: Stamp, without: dict[tuple[str, str], str] | None = None, attempts: int = 1) -> None:
         """Start the next generation; one that is still loading is dropped for it."""
+        if self._signals:
+            return
         if self._coming:
             self._drop(self._coming)
-        if not self._forks and len(self._free_slots()) < self._wanted:  # those that retire take too long
-            for each in self._retiring:
-                self._hurry(each)
-            self._loop.after(_LOOK_AGAIN_S, lambda: self._begin(stamp, without, attempts))
+        asked = self._asked = self._asked + 1
+        if not self._forks and not self._make_room(self._wanted):
+            self._loop.after(_LOOK_AGAIN_S, lambda: self._begin(stamp, without, attempts) if asked == self._asked else None)
             return
         new = self._coming = Generation(next(self._numbers), stamp, self._forks, dict(without or {}), attempts=attempts)
         gently = bool(self._current and self._current.serving)
@@ -219,6 +227,14 @@ class Supervisor:
                     self._starter.start(new, slot, gently=gently)
         except OSError as error:
             self._fail(new, f"no process can be started: {error.strerror}")
+
+    def _make_room(self, slots: int) -> bool:
+        """Whether so many slots are free; if not, those that retire are hurried, which then must be waited for."""
+        if len(self._free_slots()) >= slots:
+            return True
+        for each in self._retiring:
+            self._hurry(each)
+        return False
 
     def _free_slots(self) -> list[int]:
         taken = {process.slot for each in self._generations for process in each.workers}
@@ -269,13 +285,14 @@ class Supervisor:
         if threads > 1:
             self._fall_back(of, f"loading the model started threads ({threads}), which no fork survives")
             return
-        if len(self._free_slots()) < self._wanted:
-            for each in self._retiring:
-                self._hurry(each)
+        if not self._make_room(self._wanted):
             self._loop.after(_LOOK_AGAIN_S, lambda: self._fork_all(of, threads))
             return
-        for slot in self._free_slots()[: self._wanted]:
-            self._starter.fork(of, slot)
+        try:
+            for slot in self._free_slots()[: self._wanted]:
+                self._starter.fork(of, slot)
+        except OSError as error:
+            self._fail(of, f"no worker can be forked: {error.strerror}")
 
     def _fall_back(self, of: Generation, why: str) -> None:
         """Start the generation again, and all that follow, with a process each that loads by itself."""
@@ -291,8 +308,8 @@ class Supervisor:
         elif of is self._current and not process.leaving:
             self._serve(process)
             self._reason = ""
-            if process.replaces in of.workers:
-                self._retire_process(process.replaces)
+            if stuck := next((worker for worker in of.workers if worker.stuck and not worker.leaving), None):
+                self._retire_process(stuck)
 
     def _promote(self, new: Generation) -> None:
         """All its workers are warm: it serves from now on, and the one before retires."""
@@ -378,8 +395,10 @@ class Supervisor:
         self._metrics.add(self._metrics.reloads, "failed")
         self._reload = {"status": "failed", "revision": tried, "reason": reason}
         self._bad = failed.stamp
-        if self._current and self._current.workers:
-            self._restart(self._current, None)  # the one that was to come is not: keep this one whole
+        current = self._current
+        if current and current.workers:
+            if len(current.well) < self._wanted:  # the one that was to come does not: this one is to be whole again
+                self._loop.after(self._backoff(), lambda: self._restart(current))
         else:
             self._reason = reason
             self._loop.after(self._backoff(), lambda: self._reload_now(self._source.look()))
@@ -460,32 +479,38 @@ class Supervisor:
             self._reason = f"a worker ended: {reason}"
         if process.warm and time.monotonic() - process.began > _LIVED_S:
             self._failures = 0
-        self._loop.after(self._backoff(), lambda: self._restart(of, None))
+        self._loop.after(self._backoff(), lambda: self._restart(of))
 
-    def _restart(self, of: Generation, replaces: Process | None) -> None:
+    def _restart(self, of: Generation) -> None:
         """Put a worker in the place of one that has ended or is stuck; other files than before need another generation."""
-        staying = [worker for worker in of.workers if worker is not replaces and not worker.leaving]
-        if of is not self._current or self._signals or len(staying) >= self._wanted:
+        if of is not self._current or self._signals or len(of.well) >= self._wanted:
             return
-        if of.loader and not of.loader.leaving:
-            self._starter.fork(of, self._free_slots()[0]).replaces = replaces
-        elif self._coming is None:
-            stamp = self._source.look()
-            if stamp != of.stamp or of.forks:
-                self._reload_now(stamp)
+        forking = of.loader is not None and not of.loader.leaving
+        if not forking and self._coming:
+            return  # it takes over, or `_fail` comes back here
+        stamp = of.stamp if forking else self._source.look()
+        if not forking and (of.forks or stamp != of.stamp):
+            self._reload_now(stamp)
+            return
+        if not self._make_room(1):
+            self._loop.after(_LOOK_AGAIN_S, lambda: self._restart(of))
+            return
+        slot = self._free_slots()[0]
+        try:
+            if forking:
+                self._starter.fork(of, slot)
             else:
-                try:
-                    gently = bool(of.serving)
-                    self._starter.start(of, self._free_slots()[0], gently=gently).replaces = replaces
-                except OSError as error:
-                    log.error("no process can be started: %s", error.strerror)
-                    self._loop.after(self._backoff(), lambda: self._restart(of, replaces))
+                self._starter.start(of, slot, gently=bool(of.serving))
+        except OSError as error:
+            log.error("no process can be started: %s", error.strerror)
+            self._loop.after(self._backoff(), lambda: self._restart(of))
 
     def _replace(self, of: Generation, process: Process, reason: str) -> None:
+        """Another worker comes; this one retires when that is warm."""
+        process.stuck = True
         log.error("worker is stuck", extra={"facts": {"worker": process.slot, "pid": process.pid, "reason": reason}})
         self._metrics.add(self._metrics.worker_restarts, "stuck")
-        if of is self._current:
-            self._restart(of, process)
+        self._restart(of)
 
     # --- reload -------------------------------------------------------------------------------------------------------
 

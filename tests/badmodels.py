@@ -218,3 +218,16 @@ class Leaking(_Tagged):
     def answer(self, rows: Rows) -> Rows:
         self.kept.append(bytes(bytearray(b"x" * 100_000)))
         return super().answer(rows)
+
+
+class DiesWhile(_Tagged):
+    """Ends its process whenever it predicts while the file `path` exists."""
+
+    def __init__(self, path: str = "") -> None:
+        super().__init__()
+        self.path = path
+
+    def answer(self, rows: Rows) -> Rows:
+        if Path(self.path).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().answer(rows)

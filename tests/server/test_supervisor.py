@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import Serve
 from tests.models import FLOWER, SPECIES, Models, copy_model
 from tests.process import Server, eventually, post_bytes
+from tests.server.lifecycle import clients_of
 from tests.server.test_shutdown import load_on
 
 BODY = {"features": FLOWER}
@@ -104,14 +105,13 @@ def test_while_the_only_worker_is_away_the_supervisor_answers(serve: Serve, mode
 
 def test_connections_are_spread(serve: Serve, models: Models) -> None:
     server = serve(models("iris"), WORKERS=4)
-    before = {pid: _sockets(pid) for pid in workers(server)}
-    assert len(before) == 4
     held = [server.connect() for _ in range(64)]
     try:
         for connection in held:
             connection.send(post_bytes("/predict", BODY))
             assert connection.reply().status == 200
-        counts = [_sockets(pid) - already for pid, already in before.items()]
+        ours = {connection.socket.getsockname()[1] for connection in held}
+        counts = [len(clients_of(pid) & ours) for pid in workers(server)]
         assert sum(counts) == 64
         assert min(counts) >= 6, counts
     finally:
@@ -119,5 +119,15 @@ def test_connections_are_spread(serve: Serve, models: Models) -> None:
             connection.close()
 
 
-def _sockets(pid: int) -> int:
-    return sum(link.readlink().name.startswith("socket:") for link in Path(f"/proc/{pid}/fd").iterdir())
+def test_fresh_connections_one_after_the_other_are_spread(serve: Serve, models: Models) -> None:
+    """As from a load generator that keeps no connection: no worker is forgotten though all are free each time."""
+    server = serve(models("iris"), WORKERS=4)
+    counts = dict.fromkeys(workers(server), 0)
+    for _ in range(64):
+        with server.connect() as connection:
+            connection.send(post_bytes("/predict", BODY))
+            assert connection.reply().status == 200
+            ours = connection.socket.getsockname()[1]
+            (taker,) = (pid for pid in counts if ours in clients_of(pid))
+            counts[taker] += 1
+    assert min(counts.values()) >= 6, counts

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
-from runtime.board import SERVING, Board
+from runtime.board import SERVING, Area, Board
 
 PLACE = ("requests", ("churn",))
 
@@ -36,10 +38,14 @@ def test_a_document_that_is_half_written_is_not_read() -> None:
     assert theirs.status == {"generation": 2}
 
 
-def test_a_document_that_is_too_long_is_left_out() -> None:
+def test_of_a_document_that_is_too_long_the_longest_strings_are_cut() -> None:
     ours, theirs = pair()
-    ours.publish({"reason": "x" * 100_000})
-    assert theirs.status == {}
+    ours.publish({"generation": 3, "workers": {"ready": 1}, "reload": {"status": "failed", "reason": "ä" * 100_000}})
+    read = theirs.status
+    reason = read["reload"].pop("reason")
+    assert read == {"generation": 3, "workers": {"ready": 1}, "reload": {"status": "failed"}}
+    assert set(reason) == {"ä"}
+    assert 1_000 < len(reason) < 100_000
 
 
 def test_fields_are_seen_by_all() -> None:
@@ -71,6 +77,81 @@ def test_a_record_of_which_the_writer_did_not_live_to_tell_does_not_count() -> N
     assert theirs.slot(1).counters.places() == {PLACE: 0}
     assert theirs.slot(1).counters.place("whole", (), 1) == 1
     assert ours.slot(1).counters.places() == {PLACE: 0, ("whole", ()): 1}
+
+
+def test_a_writer_that_is_killed_leaves_whole_records() -> None:
+    ours = Board.create(2)
+    os.set_inheritable(ours.fd, True)
+    code = (
+        "import itertools\n"
+        f"from runtime.board import Board\narea = Board.attach({ours.fd}, 2).slot(1).counters\n"
+        "start = len(area.places())\nprint(flush=True)\n"
+        "for i in itertools.count(start): area.values[area.place('requests', (str(i),), 3)] = i\n"
+    )
+    area = ours.slot(1).counters
+    for _ in range(3):
+        already = len(area.places())
+        with subprocess.Popen([sys.executable, "-c", code], close_fds=False, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout
+            writer.stdout.readline()
+            while len(area.places()) < already + 100:
+                assert writer.poll() is None
+            writer.kill()
+        places = area.places()
+        assert [labels for _, labels in places] == [(str(i),) for i in range(len(places))]
+        at = list(places.values())
+        assert all(here + 3 <= following for here, following in pairwise(at))
+        assert [area.values[place] for place in at[:-1]] == list(range(len(at) - 1))
+
+
+class Interrupted:
+    """The head of an area, of which the first number is read just before somebody else's turn."""
+
+    def __init__(self, head: "memoryview[int]", turn: Callable[[], None]) -> None:
+        self._head = head
+        self._turns = iter([turn])
+
+    def __getitem__(self, at: int) -> int:
+        value = self._head[at]
+        for turn in self._turns:
+            turn()
+        return value
+
+
+def test_a_reader_whose_reading_falls_into_the_emptying_reads_on() -> None:
+    ours, theirs = pair()
+    written, read = ours.slot(1).gauges, theirs.slot(1).gauges
+    for i in range(9):
+        written.place("ready", (str(i),), 1)
+    read._head = Interrupted(read._head, written.empty)  # type: ignore[assignment]
+    read.places()
+    for i in range(9):
+        written.place("ready", (f"another, whose record is longer: {i}",), 1)
+    assert read.places() == written.places()
+    assert len(read.places()) == 9
+
+
+def test_without_room_a_series_is_counted_where_nobody_sees_it(caplog: pytest.LogCaptureFixture) -> None:
+    values = memoryview(bytearray(8 * (32 + 36))).cast("d")
+    area = Area(memoryview(bytearray(24)).cast("q"), memoryview(bytearray(1000)), values)
+    assert [area.place("a", (label,), 18) for label in "xyx"] == [0, 18, 0]
+    for label in "zw":
+        at = area.place("a", (label,), 18)
+        assert 36 <= at <= len(values) - 18
+        values[at] = 7.0
+    assert area.places() == {("a", ("x",)): 0, ("a", ("y",)): 18}
+    assert values[:36].tolist() == [0.0] * 36
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_without_room_in_the_directory_neither() -> None:
+    head = memoryview(bytearray(24)).cast("q")
+    area = Area(head, memoryview(bytearray(40)), memoryview(bytearray(800)).cast("d"))
+    assert area.place("a", ("x",), 1) == 0
+    before = head.tolist()
+    assert area.place("a", ("x" * 40,), 1) == 68
+    assert head.tolist() == before
+    assert area.places() == {("a", ("x",)): 0}
 
 
 def test_another_process_reads_and_writes_it() -> None:

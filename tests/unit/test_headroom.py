@@ -34,7 +34,7 @@ def test_the_limit_of_the_container(tmp_path: Path, version: str) -> None:
     limit = have * 3
     assert shortage([os.getpid()], 0, cgroup(tmp_path, version, str(limit), have)) == ""
     told = shortage([os.getpid()], 0, cgroup(tmp_path, version, str(limit), have * 5 // 2))
-    assert f"under the container's limit of {limit // MIB} MiB" in told
+    assert f"under the container's limit of {limit // MIB:,} MiB" in told
     assert "raise the limit" in told
     # What the kernel would give back is free.
     assert shortage([os.getpid()], 0, cgroup(tmp_path, version, str(limit), have * 5 // 2, have)) == ""

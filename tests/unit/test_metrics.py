@@ -1,14 +1,17 @@
 """The series as Prometheus reads them: by the parser of its own client library."""
 
+import os
 import random
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.board import SERVING, Area, Board
+from runtime.board import SERVING, STARTING, Board
 from runtime.metrics import CONTENT_TYPE, DURATION_BUCKETS_S, ROW_BUCKETS, Metrics, ModelMeter, Series
 from tests.fakes import entry
 
@@ -155,15 +158,6 @@ def test_neighbours_in_the_array_do_not_touch() -> None:
     assert series.values[:10].tolist() == [0, 0, 1, 99.0, 7.0, 1, 0, 0, 0.5, 0]
 
 
-def test_more_series_than_there_is_room_for() -> None:
-    area = Area(memoryview(bytearray(24)).cast("q"), memoryview(bytearray(1000)), memoryview(bytearray(320)).cast("d"))
-    assert [area.place("a", (label,), 18) for label in "xyx"] == [0, 18, 0]
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="no room for more series"):
-            area.place("a", ("z",), 18)
-    assert area.places() == {("a", ("x",)): 0, ("a", ("y",)): 18}
-
-
 def test_the_sum_over_processes_outlives_them() -> None:
     board = Board.create(3)
     metrics = [Metrics(board, index) for index in range(3)]
@@ -183,6 +177,58 @@ def test_the_sum_over_processes_outlives_them() -> None:
     assert 'ml_rejected_total{reason="overloaded"} 4.0' in text
     assert "ml_requests_in_progress 1.0" in text
     assert "ml_ready 0.0" in text
+
+
+def test_a_slot_that_is_taken_over_many_times_is_read_no_longer() -> None:
+    """What is read is a record a series, not a record a process that ever had the slot."""
+    board = Board.create(2)
+    for taken in range(1, 21):
+        metrics = Metrics(Board.attach(board.fd, 2), 1)
+        told = meter(metrics)
+        told.request_done("predict", 200, 0.01)
+        metrics.set(metrics.model_ready, 1.0, "churn", "7")
+        if taken == 1:
+            sizes = [board.slot(1).counters._head[0], board.slot(1).gauges._head[0]]
+        assert [board.slot(1).counters._head[0], board.slot(1).gauges._head[0]] == sizes
+        board.slot(1).clear()
+        assert board.slot(1).gauges._head[0] == 0
+    reader = Metrics(board, 0)
+    assert value(reader, "ml_requests_total", **OF_MODEL, dialect="predict", code="200") == 20.0
+    assert value(reader, "ml_request_duration_seconds_count", **OF_MODEL, dialect="predict") == 20.0
+    assert value(reader, "ml_model_ready", **OF_MODEL) is None
+
+
+def test_gauges_of_a_process_that_does_not_serve_do_not_speak_for_the_server() -> None:
+    board = Board.create(3)
+    serving, starting = Metrics(board, 1), Metrics(board, 2)
+    board.slot(1).state, board.slot(2).state = SERVING, STARTING
+    serving.set(serving.model_info, 1.0, "churn", "7", "sklearn", "old", "cpu")
+    starting.set(starting.model_info, 1.0, "churn", "8", "sklearn", "new", "cpu")
+    starting.set(starting.queue_rows, 2.0, "churn", "7")
+    serving.set(serving.queue_rows, 3.0, "churn", "7")
+    shown = {dict(labels)["revision"] for name, labels in samples(Metrics(board, 0)) if name == "ml_model_info"}
+    assert shown == {"old"}
+    assert value(Metrics(board, 0), "ml_queue_rows", **OF_MODEL) == 5.0
+
+
+def test_processor_time_does_not_fall_when_a_child_is_reaped_under_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"], stdout=subprocess.DEVNULL
+    )
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    before = value(Metrics(), "process_cpu_seconds_total")
+    read_text = Path.read_text
+
+    def reap_first(path: Path) -> str:
+        if str(path) == f"/proc/{child.pid}/stat":
+            child.wait()
+        return read_text(path)
+
+    monkeypatch.setattr(Path, "read_text", reap_first)
+    after = value(Metrics(), "process_cpu_seconds_total")
+    assert before is not None
+    assert after is not None
+    assert after >= before
 
 
 def test_there_is_room_for_ten_thousand_models_which_takes_no_memory_until_they_are_there() -> None:
