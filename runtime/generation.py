@@ -1,22 +1,17 @@
 """One generation: the processes that load and serve one revision, as the supervisor keeps book of them.
 
-Bookkeeping and messages only; what follows from them is decided in `supervisor.py`. Standard library only.
+What is known of them, and nothing else: `processes.py` starts and ends them, `rollout.py` decides. Standard library only.
 """
 
 import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from runtime import launch
 from runtime.channel import Channel
-from runtime.launch import Launch
 from runtime.revision import Stamp
-
-State = Literal["loading", "serving", "retiring"]
 
 
 @dataclass(eq=False, slots=True)
@@ -40,9 +35,34 @@ class Process:
     reason: str = ""
     stuck: bool = False
 
-    def kill(self) -> None:
+    def serve(self) -> None:
+        """Have it accept connections."""
+        self.serving = True
+        self.channel.send({"do": "serve"})
+
+    def retire(self) -> None:
+        """Have it accept no more, and end when its connections have."""
+        if self.serving and not self.leaving:
+            self.leaving = True
+            self.channel.send({"do": "retire"})
+        elif not self.leaving:
+            self.end()
+
+    def stop(self, deadline: float) -> None:
+        """Have it finish what it has by then, a reading of monotonic()."""
+        if self.serving:
+            self.leaving = True
+            self.channel.send({"do": "stop", "deadline": deadline})
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """Have it end at once, which is no crash."""
         self.leaving = True
-        if self.pid:
+        self.kill()
+
+    def kill(self) -> None:
+        if self.pid:  # else `processes.py` does when it knows it
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
@@ -56,7 +76,6 @@ class Generation:
     forks: bool
     without: dict[tuple[str, str], str]
     began: float = field(default_factory=time.monotonic)
-    state: State = "loading"
     revision: str = ""
     attempts: int = 1
     loader: Process | None = None
@@ -77,9 +96,6 @@ class Generation:
     def serving(self) -> list[Process]:
         return [worker for worker in self.workers if worker.serving and not worker.leaving]
 
-    def of_pid(self, pid: int) -> Process | None:
-        return next((process for process in self.processes if process.pid == pid), None)
-
     def remove(self, process: Process) -> None:
         """Forget a process that has ended."""
         if process is self.loader:
@@ -95,61 +111,6 @@ class Generation:
         return "starting"
 
 
-@dataclass(frozen=True, slots=True)
-class Starter:
-    """What all processes are started with."""
-
-    settings: dict[str, Any]
-    workers: int
-    listener: int
-    board: int
-    slots: int
-    environment: Mapping[str, str]
-    watch: Callable[[Generation, Process], None]
-
-    def start(self, generation: Generation, slot: int, *, gently: bool) -> Process:
-        """Start a process that loads: the one that forks (slot 0), or one that becomes the worker of a slot. Raises OSError."""
-        ours, theirs = Channel.pair()
-        without = tuple((name, version, why) for (name, version), why in generation.without.items())
-        document = Launch(
-            settings=self.settings,
-            workers=self.workers,
-            listener=self.listener,
-            board=self.board,
-            slots=self.slots,
-            channel=theirs.fileno(),
-            generation=generation.number,
-            slot=slot,
-            gently=gently,
-            without=without,
-        ).document()
-        try:
-            pid = launch.spawn("loader", document, (self.listener, self.board, theirs.fileno()), self.environment)
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        process = Process(slot, pid, ours, time.monotonic())
-        if slot:
-            generation.workers.append(process)
-        else:
-            generation.loader = process
-        self.watch(generation, process)
-        return process
-
-    def fork(self, generation: Generation, slot: int) -> Process:
-        """Have the generation's loader fork a worker; its pid comes later."""
-        assert generation.loader is not None  # noqa: S101 - whoever calls this has looked
-        ours, theirs = Channel.pair()
-        generation.loader.channel.send({"fork": slot}, theirs.fileno())
-        theirs.close()
-        process = Process(slot, 0, ours, time.monotonic())
-        generation.workers.append(process)
-        self.watch(generation, process)
-        return process
-
-
 def ended_by(status: int) -> str:
     """How a process ended, from what waitpid says."""
     code = os.waitstatus_to_exitcode(status)
@@ -157,15 +118,3 @@ def ended_by(status: int) -> str:
         return f"it ended with exit code {code}"
     name = signal.Signals(-code).name
     return f"it was killed by {name}" + (", perhaps because the memory is exhausted" if name == "SIGKILL" else "")
-
-
-def reaped() -> Iterator[tuple[int, int]]:
-    """All children that have ended, as pid and status; as PID 1 others' children are among them."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        yield pid, status

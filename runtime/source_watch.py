@@ -18,10 +18,11 @@ _LOOK_AGAIN_S: Final = 0.1
 class SourceWatch:
     """`changed` is called with the stamp of files that are complete, on the loop. The first of `paths` is the model's."""
 
-    def __init__(self, loop: EventLoop, paths: Sequence[Path], changed: Callable[[Stamp], None]) -> None:
+    changed: Callable[[Stamp], None]
+
+    def __init__(self, loop: EventLoop, paths: Sequence[Path]) -> None:
         self._loop = loop
         self._paths = paths
-        self._changed = changed
         self._settling = False
         self.stopped = False
 
@@ -38,7 +39,7 @@ class SourceWatch:
         else:
             self._settling = False
             if not self.stopped:
-                self._changed(self.look())
+                self.changed(self.look())
 
     def poll(self, every_s: float, differs: Callable[[Stamp], bool]) -> None:
         """Look at this interval, and `ask` where what is there `differs` from what is known."""
@@ -59,6 +60,6 @@ class SourceWatch:
         if stamp.quiet or time.monotonic() - since > revision.SETTLE_S:
             self._settling = False
             if not self.stopped:
-                self._changed(stamp)
+                self.changed(stamp)
         else:
             self._loop.after(_LOOK_AGAIN_S, lambda: self._settle(stamp, since))

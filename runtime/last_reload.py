@@ -1,0 +1,56 @@
+"""What came of the last reload: told in /health, counted, and known to polling, which does not try again what failed.
+
+Standard library only.
+"""
+
+import logging
+
+from runtime.metrics import Metrics
+from runtime.revision import Stamp
+
+log = logging.getLogger("runtime.supervisor")
+
+
+class LastReload:
+    """`told` is what /health shows; empty where nothing is under way and the last one went well."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._bad: Stamp | None = None  # tried in vain, or refused
+        self.told: dict[str, str] = {}
+
+    def began(self, stamp: Stamp, generation: int) -> None:
+        log.info("reloading", extra={"facts": {"generation": generation, "source": str(stamp)}})
+        self.told = {"status": "loading", "revision": str(stamp)}
+
+    def failed(self, stamp: Stamp, revision: str, reason: str, generation: int) -> None:
+        log.error("reload failed", extra={"facts": {"generation": generation, "revision": revision, "reason": reason}})
+        self._metrics.add(self._metrics.reloads, "failed")
+        self._bad, self.told = stamp, {"status": "failed", "revision": revision, "reason": reason}
+
+    def refused(self, stamp: Stamp, reason: str) -> None:
+        """It would not fit; said and counted once, though polling asks again, for memory may become free."""
+        if self._bad != stamp or self.told.get("status") != "refused":
+            log.error("reload refused", extra={"facts": {"reason": reason, "revision": str(stamp)}})
+            self._metrics.add(self._metrics.reloads, "refused")
+        self._bad, self.told = stamp, {"status": "refused", "revision": str(stamp), "reason": reason}
+
+    def succeeded(self) -> None:
+        self._metrics.add(self._metrics.reloads, "ok")
+        self.forget()
+
+    def forget(self) -> None:
+        """All is well."""
+        self._bad, self.told = None, {}
+
+    def retry(self) -> None:
+        """What failed is worth another try, somebody says."""
+        self._bad = None
+
+    def withdrawn(self) -> None:
+        """What serves is what lies at the source again."""
+        if self.told.get("status") in ("failed", "refused"):
+            self.forget()
+
+    def worth_trying(self, stamp: Stamp) -> bool:
+        return bool(stamp.files) and (stamp != self._bad or self.told.get("status") == "refused")

@@ -1,0 +1,390 @@
+"""Which generation comes, which serves, which goes, and what follows when a process of one ends or hangs.
+
+A generation is loading, then serves, then retires: `coming` is the one that loads, `current` the one that serves, the others
+retire. The one that serves never notices one that fails. Standard library only.
+"""
+
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from runtime import headroom
+from runtime.channel import Message
+from runtime.event_loop import EventLoop
+from runtime.generation import Generation, Process
+from runtime.last_reload import LastReload
+from runtime.metrics import Metrics
+from runtime.processes import Processes
+from runtime.revision import Stamp
+from runtime.source_watch import SourceWatch
+
+log = logging.getLogger("runtime.supervisor")
+
+_LOOK_AGAIN_S: Final = 0.1
+# A busy machine, or a body that takes long to read, stalls a loop for a while.
+_STALLED_S: Final = 10.0
+# What a crash costs: nothing the first time, then doubling; a worker that lived for so long has left its past behind.
+_BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+_LIVED_S: Final = 60.0
+# Crashes before the first generation is ready that end the start.
+_ATTEMPTS: Final = 3
+# Generations that may retire at once, each with its memory; the oldest is hurried.
+MOST_RETIRING: Final = 2
+
+
+class Host(Protocol):
+    """The server around it."""
+
+    def open(self) -> None:
+        """A worker is about to accept connections."""
+
+    def greet(self, hint: str) -> None:
+        """The first generation serves."""
+
+    def give_up(self, reason: str) -> None:
+        """The first model cannot be had."""
+
+
+class Rollout:
+    """The generations of a server. `forks`: workers may be forked; `workers`: how many are wanted."""
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        workers: int,
+        loop: EventLoop,
+        processes: Processes,
+        source: SourceWatch,
+        metrics: Metrics,
+        host: Host,
+        *,
+        forks: bool,
+    ) -> None:
+        self._load_timeout_s: float = settings["load_timeout_s"]
+        self._grace_period_s: float = settings["grace_period_s"]
+        self._stuck_after_s: float = settings["stuck_after_s"]
+        self._wanted = workers
+        self._loop = loop
+        self._processes = processes
+        self._source = source
+        self._metrics = metrics
+        self._host = host
+        self._forks = forks
+        source.changed = self.load
+        processes.hearing = self
+        self._began = time.monotonic()
+        self._numbers = itertools.count(1)
+        self._asked = 0  # how often a generation was, so that one that had to wait knows whether another came after it
+        self._failures = 0
+        self._was_ready = False
+        self._stopping = False
+        self.coming: Generation | None = None
+        self.current: Generation | None = None
+        self.retiring: list[Generation] = []
+        self.last_reload = LastReload(metrics)
+        self.reason = ""  # why nothing serves, or what serves is about to be replaced
+
+    @property
+    def generations(self) -> list[Generation]:
+        return [each for each in (self.coming, self.current, *self.retiring) if each is not None]
+
+    @property
+    def serving(self) -> int:
+        """How many workers accept connections."""
+        return len(self.current.serving) if self.current else 0
+
+    # --- a generation comes -------------------------------------------------------------------------------------------
+
+    def load(self, stamp: Stamp) -> None:
+        """Have a generation of what lies at the source, unless it is on its way or would not fit into the memory."""
+        if self._stopping or (self.coming and self.coming.stamp == stamp):
+            return
+        if self.current and self.current.serving:
+            pids = [process.pid for process in self.current.processes if process.pid]
+            short = headroom.shortage(pids, stamp.bytes - self.current.stamp.bytes)
+            if short:
+                self.last_reload.refused(stamp, short)
+                return
+        self._begin(stamp)
+
+    def differs(self, stamp: Stamp) -> bool:
+        """Whether what lies there is to be loaded, for polling."""
+        newest = self.coming or self.current
+        if newest is None:
+            return False
+        if stamp != newest.stamp:
+            return self.last_reload.worth_trying(stamp)
+        if newest is self.current:
+            self.last_reload.withdrawn()
+        return False
+
+    def _begin(self, stamp: Stamp, without: dict[tuple[str, str], str] | None = None, attempts: int = 1) -> None:
+        """Start the next generation; one that is still loading is dropped for it."""
+        if self._stopping:
+            return
+        if self.coming:
+            self._drop(self.coming)
+        asked = self._asked = self._asked + 1
+        if not self._forks and not self._make_room(self._wanted):
+            self._loop.after(_LOOK_AGAIN_S, lambda: self._begin(stamp, without, attempts) if asked == self._asked else None)
+            return
+        new = self.coming = Generation(next(self._numbers), stamp, self._forks, dict(without or {}), attempts=attempts)
+        gently = self.serving > 0
+        if gently:
+            self.last_reload.began(stamp, new.number)
+        try:
+            for slot in [0] if new.forks else self._processes.free_slots()[: self._wanted]:
+                self._processes.start(new, slot, gently=gently)
+        except OSError as error:
+            self._fail(new, f"no process can be started: {error.strerror}")
+
+    def _make_room(self, slots: int) -> bool:
+        """Whether so many slots are free; if not, those that retire are hurried, which then must be waited for."""
+        if len(self._processes.free_slots()) >= slots:
+            return True
+        for each in self.retiring:
+            self._hurry(each)
+        return False
+
+    def on_message(self, of: Generation, process: Process, message: Message) -> None:
+        """What a process says while it comes, and when it is stuck."""
+        if "step" in message:
+            process.step, process.model = message["step"], (message["model"][0], message["model"][1])
+            process.vital = message["vital"]
+        elif "loaded" in message:
+            of.revision = message["revision"]
+        elif "forks" in message:
+            self._fork_all(of, message["threads"])
+        elif "ready" in message:
+            process.warm = True
+            of.facts, of.hint = message["ready"], message["hint"]
+            self._on_warm(of, process)
+        elif "failed" in message:
+            process.reason = message["failed"]
+        elif "stuck" in message and not process.leaving:
+            self._replace(of, process, message["stuck"])
+
+    def _fork_all(self, of: Generation, threads: int) -> None:
+        if of is not self.coming or not of.loader:
+            return
+        if threads > 1:
+            self._fall_back(of, f"loading the model started threads ({threads}), which no fork survives")
+            return
+        if not self._make_room(self._wanted):
+            self._loop.after(_LOOK_AGAIN_S, lambda: self._fork_all(of, threads))
+            return
+        try:
+            for slot in self._processes.free_slots()[: self._wanted]:
+                self._processes.fork(of, slot)
+        except OSError as error:
+            self._fail(of, f"no worker can be forked: {error.strerror}")
+
+    def _fall_back(self, of: Generation, why: str) -> None:
+        """Start the generation again, and all that follow, with a process each that loads by itself."""
+        log.warning("workers are not forked any more, each loads the model by itself: %s", why)
+        self._metrics.add(self._metrics.fork_fallbacks)
+        self._forks = False
+        self._begin(of.stamp, of.without, of.attempts)
+
+    def _on_warm(self, of: Generation, process: Process) -> None:
+        if of is self.coming:
+            if len(of.workers) == self._wanted and all(worker.warm for worker in of.workers):
+                self._promote(of)
+        elif of is self.current and not process.leaving:
+            self._serve(process)
+            self.reason = ""
+            if stuck := next((worker for worker in of.workers if worker.stuck and not worker.leaving), None):
+                stuck.retire()
+
+    def _promote(self, new: Generation) -> None:
+        """All its workers are warm: it serves from now on, and the one before retires."""
+        old, self.current, self.coming = self.current, new, None
+        for worker in new.workers:
+            self._serve(worker)
+        if old:
+            self._retire(old)
+        first, self._was_ready, self.reason = not self._was_ready, True, ""
+        seconds = round(time.monotonic() - (self._began if first else new.began), 3)
+        facts = {**new.facts, "generation": new.number, "workers": self._wanted, "seconds": seconds}
+        log.info("ready" if first else "reloaded", extra={"facts": facts})
+        if first:
+            self.last_reload.forget()
+            self._host.greet(new.hint)
+        else:
+            self.last_reload.succeeded()
+
+    def _serve(self, worker: Process) -> None:
+        self._host.open()
+        worker.serve()
+
+    # --- a generation goes --------------------------------------------------------------------------------------------
+
+    def _retire(self, old: Generation) -> None:
+        self.retiring.append(old)
+        if old.loader:
+            old.loader.end()
+        for worker in old.workers:
+            worker.retire()
+        for each in self.retiring[:-MOST_RETIRING]:
+            self._hurry(each)
+        self._forget_if_gone(old)
+
+    def _hurry(self, old: Generation) -> None:
+        for worker in old.workers:
+            worker.stop(time.monotonic() + self._grace_period_s)
+
+    def _drop(self, failed: Generation) -> None:
+        """Kill a generation that never served; its processes are forgotten when they have ended."""
+        if failed is self.coming:
+            self.coming = None
+        self.retiring.append(failed)
+        for process in failed.processes:
+            process.end()
+        self._forget_if_gone(failed)
+
+    def _forget_if_gone(self, of: Generation) -> None:
+        if not of.processes and of in self.retiring:
+            self.retiring.remove(of)
+
+    def stop(self, deadline: float) -> None:
+        """End all: what serves finishes by then, a reading of monotonic(); `generations` is empty when that is done."""
+        self._stopping = True
+        if self.coming:
+            self._drop(self.coming)
+        if self.current:
+            self.retiring.append(self.current)
+            self.current = None
+        for each in list(self.retiring):
+            if each.loader:
+                each.loader.end()
+            for worker in each.workers:
+                worker.stop(deadline)
+            self._forget_if_gone(each)
+
+    def _fail(self, failed: Generation, reason: str) -> None:
+        """A generation cannot be had: the old one goes on; before the first ready that is the end."""
+        self._drop(failed)
+        if not self._was_ready:
+            self._host.give_up(reason)
+            return
+        self.last_reload.failed(failed.stamp, failed.revision or str(failed.stamp), reason, failed.number)
+        current = self.current
+        if current and current.workers:
+            if len(current.well) < self._wanted:  # the one that was to come does not: this one is to be whole again
+                self._loop.after(self._backoff(), lambda: self._restart(current))
+        else:
+            self.reason = reason
+            self._loop.after(self._backoff(), lambda: self.load(self._source.look()))
+
+    def _backoff(self) -> float:
+        delay = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
+        self._failures += 1
+        return delay
+
+    # --- what goes wrong ----------------------------------------------------------------------------------------------
+
+    def sweep(self, beats: Callable[[int], float]) -> None:
+        """Look for what takes too long, now and then. `beats`: when a slot's event loop turned last, 0 if never."""
+        now = time.monotonic()
+        for process in self.current.serving if self.current else []:
+            silent = now - (beats(process.slot) or now)
+            if silent > self._stuck_after_s + _STALLED_S:
+                process.reason = f"its event loop has not turned for {silent:.0f} s, longer than STUCK_AFTER_S"
+                process.stuck = True
+                process.kill()
+        too_old = now - self._load_timeout_s
+        for of in [each for each in (self.coming, self.current) if each]:
+            for process in of.processes:
+                # A loader that forks has done its part when there are workers.
+                done = process.warm or process.leaving or (process.slot == 0 and of.workers)
+                if not done and process.began < too_old:
+                    self._too_slow(of, process)
+                    return
+
+    def _too_slow(self, of: Generation, process: Process) -> None:
+        limit = f"within {self._load_timeout_s:g} s (LOAD_TIMEOUT_S)"
+        if of is self.coming and of.forks and process.slot:
+            self._fall_back(of, f"a worker that was forked was not warm {limit}")
+        elif of is self.coming:
+            self._blame(of, process, f"it was not loaded and warm {limit}")
+        elif process.pid:
+            process.reason = f"it was not warm {limit}"
+            process.kill()
+        elif of.loader:
+            of.loader.reason = f"it did not fork a worker {limit}"
+            of.loader.kill()
+
+    def _blame(self, of: Generation, process: Process, reason: str) -> None:
+        """A model ended or held up a process that loads: what can be served without it is."""
+        reason = f"{reason}, while {process.step}"
+        if process.model is None or process.vital or process.model in of.without:
+            self._fail(of, f"model {process.model[0]!r}, version {process.model[1]!r}: {reason}" if process.model else reason)
+        else:
+            self._begin(of.stamp, {**of.without, process.model: reason}, of.attempts)
+
+    def on_end(self, of: Generation, process: Process, how: str) -> None:
+        """A process has ended, on its own or because it was told to."""
+        if of in self.retiring:
+            self._forget_if_gone(of)
+        elif not process.leaving and of is self.coming:
+            self._on_end_of_coming(of, process, how)
+        elif not process.leaving:
+            self._on_end_of_serving(of, process, process.reason or how)
+
+    def _on_end_of_coming(self, of: Generation, process: Process, how: str) -> None:
+        if process.reason:
+            self._fail(of, process.reason)
+            return
+        log.error("worker ended", extra={"facts": {"generation": of.number, "pid": process.pid, "reason": how}})
+        if not self._was_ready and of.attempts < _ATTEMPTS:
+            self._drop(of)
+            self.reason = f"{how}, while {process.step}"
+            self._loop.after(self._backoff(), lambda: self._begin(self._source.look(), of.without, of.attempts + 1))
+        else:
+            self._blame(of, process, how)
+
+    def _on_end_of_serving(self, of: Generation, process: Process, reason: str) -> None:
+        facts = {"worker": process.slot, "generation": of.number, "pid": process.pid, "reason": reason}
+        log.error("worker ended", extra={"facts": facts})
+        if process.slot == 0:  # none can be forked any more: another generation of the same files takes over in time
+            self.load(self._source.look())
+            return
+        self._metrics.add(self._metrics.worker_restarts, "stuck" if process.stuck and process.reason else "crash")
+        if not of.serving:
+            self.reason = f"a worker ended: {reason}"
+        if process.warm and time.monotonic() - process.began > _LIVED_S:
+            self._failures = 0
+        self._loop.after(self._backoff(), lambda: self._restart(of))
+
+    def _restart(self, of: Generation) -> None:
+        """Put a worker in the place of one that has ended or is stuck; other files than before need another generation."""
+        if of is not self.current or len(of.well) >= self._wanted:
+            return
+        forking = of.loader is not None and not of.loader.leaving
+        if not forking and self.coming:
+            return  # it takes over, or `_fail` comes back here
+        stamp = of.stamp if forking else self._source.look()
+        if not forking and (of.forks or stamp != of.stamp):
+            self.load(stamp)
+            return
+        if not self._make_room(1):
+            self._loop.after(_LOOK_AGAIN_S, lambda: self._restart(of))
+            return
+        slot = self._processes.free_slots()[0]
+        try:
+            if forking:
+                self._processes.fork(of, slot)
+            else:
+                self._processes.start(of, slot, gently=bool(of.serving))
+        except OSError as error:
+            log.error("no process can be started: %s", error.strerror)
+            self._loop.after(self._backoff(), lambda: self._restart(of))
+
+    def _replace(self, of: Generation, process: Process, reason: str) -> None:
+        """Another worker comes; this one retires when that is warm."""
+        process.stuck = True
+        log.error("worker is stuck", extra={"facts": {"worker": process.slot, "pid": process.pid, "reason": reason}})
+        self._metrics.add(self._metrics.worker_restarts, "stuck")
+        self._restart(of)
