@@ -29,10 +29,9 @@ from benchmarks.servers import ROOT
 from runtime.headroom import proportional_bytes
 from tests import process
 from tests.badmodels import Leaking
-from tests.models import FLOWER, Models, copy_model
+from tests.models import FLOWER, Models
 from tests.process import Server, eventually, post_bytes
-from tests.server.lifecycle import clients_of, loaded
-from tests.server.test_shutdown import load_on
+from tests.server.lifecycle import clients_of, load_on, put, workers
 
 RESULTS = Path(__file__).with_name("results")
 BODY = b'{"features": [5.1, 3.5, 1.4, 0.2]}'
@@ -75,7 +74,7 @@ class Soak:
         for name in ("iris", "string_labels"):
             with self.serving(self._models(name)) as server:
                 expected.append(server.answer({"features": FLOWER}))
-        with self.serving(folder, WORKERS=2) as server, loaded(server, BODY, expected) as load:
+        with self.serving(folder, WORKERS=2) as server, load_on(server, expected=expected, pause_s=0) as load:
             for done in range(1, count + 1):
                 put(self._models.file("string_labels" if done % 2 else "iris"), folder)
                 reload(server, done)
@@ -86,7 +85,10 @@ class Soak:
         """SIGTERM under load."""
         count, answered = self.times(20), 0
         for _ in range(count):
-            with self.serving(self.source("iris"), WORKERS=2) as server, load_on(server, BODY, clients=4) as load:
+            with (
+                self.serving(self.source("iris"), WORKERS=2) as server,
+                load_on(server, BODY, until_refused=True, pause_s=0) as load,
+            ):
                 eventually(lambda load=load: load.answered > 100, "the load runs", 60)
                 server.signal()
                 assert server.wait() == 0
@@ -101,7 +103,7 @@ class Soak:
             expected = [server.answer({"features": FLOWER})]
             for done in range(1, count + 1):
                 server.disconnect()
-                with loaded(server, BODY, expected, clients=9) as load:
+                with load_on(server, expected=expected, clients=9, pause_s=0) as load:
                     eventually(lambda load=load: load.answered > 100, "the load runs", 60)
                     killed = workers(server)[done % 3]
                     os.kill(killed, signal.SIGSTOP)  # so that it accepts nobody more while its clients are noted
@@ -191,21 +193,10 @@ class Soak:
         return {"reloads": last, "median_ms": {done: round(each * 1e3, 2) for done, each in seconds.items()}, **ratios}
 
 
-def put(source: Path, folder: Path) -> None:
-    """Replace the model in one step."""
-    copy_model(source, folder / "new").replace(folder / "model.joblib")
-
-
 def reload(server: Server, number: int) -> None:
     """Ask for the reload of this number, and wait until it serves."""
     server.signal(signal.SIGHUP)
     eventually(lambda: server.metric("ml_reloads_total", outcome="ok") == number, f"reload {number}", 120, 0.05)
-
-
-def workers(server: Server) -> list[int]:
-    """Pids of the forked workers: those that lead no process group."""
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-    return [pid for pid in map(int, children) if os.getpgid(pid) != pid]
 
 
 def predict_in_each(server: Server, count: int, rows: int = 1000) -> None:

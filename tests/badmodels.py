@@ -231,3 +231,13 @@ class DiesWhile(_Tagged):
         if Path(self.path).exists():
             os.kill(os.getpid(), signal.SIGKILL)
         return super().answer(rows)
+
+
+class Glutton(_Tagged):
+    """Takes memory without end for rows that begin with POISON."""
+
+    def answer(self, rows: Rows) -> Rows:
+        taken = []
+        while (rows[:, 0] == POISON).any():
+            taken.append(bytes(bytearray(b"x" * 20_000_000)))
+        return super().answer(rows)

@@ -4,20 +4,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import joblib
 import pytest
 
 from tests.badmodels import DiesOnWarmUp, HangOnLoad, NeverWarm, SegfaultOnLoad
 from tests.conftest import Serve
 from tests.models import SPECIES, Models, dump_as_of, estimator
 from tests.process import eventually
-from tests.server.test_shutdown import load_on
-from tests.server.test_supervisor import BODY, PLAIN, put, reloads
-
-
-def replace_by(model: Any, directory: Path) -> None:
-    joblib.dump(model, directory / "new")
-    (directory / "new").replace(directory / "model.joblib")
+from tests.server.lifecycle import BODY, load_on, put, reloads, replace_by
 
 
 @pytest.mark.parametrize(
@@ -38,7 +31,7 @@ def test_a_generation_that_fails_costs_no_request(
     put(models.file("iris"), tmp_path)
     # The load of a reload gives way to the clients' requests, so it takes its time.
     server = serve(tmp_path, WORKERS=count, LOAD_TIMEOUT_S=20 if word == "LOAD_TIMEOUT_S" else 60)
-    with load_on(server, PLAIN, clients=4) as load:
+    with load_on(server) as load:
         if bad == "older":
             dump_as_of("1.5.2", estimator("iris"), tmp_path / "new.joblib").replace(tmp_path / "model.joblib")
         else:

@@ -3,19 +3,20 @@
 import os
 import signal
 import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
-from tests.badmodels import BLOCK, DiesOnWarmUp, DiesWhile, HangOnLoad, SlowModel
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.badmodels import BLOCK, POISON, DiesOnWarmUp, DiesWhile, Glutton, HangOnLoad, SlowModel
 from tests.conftest import Serve
 from tests.models import Models, copy_model
-from tests.process import Server, eventually, post_bytes
-from tests.server.lifecycle import clients_of, loaded
-from tests.server.test_bad_reloads import replace_by
-from tests.server.test_supervisor import BODY, PLAIN, reloads, workers
-
-
-def status(server: Server, path: str) -> int:
-    return server.exchange(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode()).status
+from tests.process import eventually, post_bytes
+from tests.server.lifecycle import BODY, clients_of, load_on, put, reloads, replace_by, status, workers
 
 
 def test_only_clients_of_the_worker_that_was_killed_lose_a_request(serve: Serve, models: Models) -> None:
@@ -23,7 +24,7 @@ def test_only_clients_of_the_worker_that_was_killed_lose_a_request(serve: Serve,
     killed = workers(server)[0]
     expected = server.answer(BODY)
     server.disconnect()
-    with loaded(server, PLAIN, [expected], clients=9) as load:
+    with load_on(server, expected=[expected], clients=9) as load:
         eventually(lambda: load.answered > 100 and len(clients_of(killed)) > 1, "the load runs", 20)
         os.kill(killed, signal.SIGSTOP)  # so that it accepts nobody more while its clients are noted
         theirs = clients_of(killed)
@@ -34,6 +35,80 @@ def test_only_clients_of_the_worker_that_was_killed_lose_a_request(serve: Serve,
         eventually(lambda: server.get("/health").json()["workers"]["ready"] == 3, "it is back", 60)
     assert {loss.port for loss in load.lost} <= theirs, load.lost
     assert killed not in workers(server)
+
+
+@contextmanager
+def memory_limit(mib: int) -> Iterator[list[str]]:
+    """A control group with that limit, as a container has one: the words before a command that run it in there."""
+    version2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    group = Path("/sys/fs/cgroup", "" if version2 else "memory", f"ml-runtime-{uuid.uuid4().hex}")
+    try:
+        group.mkdir()
+        (group / ("memory.max" if version2 else "memory.limit_in_bytes")).write_text(str(mib * 2**20))
+    except OSError as error:
+        pytest.skip(f"no control group can be made here, which takes root: {error}")
+    try:
+        yield ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$0" "$@"']
+    finally:
+        eventually(lambda: not (group / "cgroup.procs").read_text(), "all of it has ended")
+        group.rmdir()
+
+
+def test_a_model_that_exhausts_the_memory(serve: Serve, models: Models) -> None:
+    with memory_limit(1024) as limited:
+        server = serve(models.write(Glutton()), WORKERS=2, prefix=limited)
+        before = workers(server)
+        with server.connect() as unlucky:
+            unlucky.send(post_bytes("/predict", {"features": [POISON, 0, 0, 0]}))
+            assert unlucky.rest() == b""
+        eventually(lambda: server.metric("ml_worker_restarts_total", reason="crash") == 1, "it was noticed")
+        assert server.answer({"features": [1, 0, 0, 0]}) == {"prediction": 1}
+        eventually(lambda: server.get("/health").json()["workers"]["ready"] == 2, "it is back", 30)
+        assert len(set(workers(server)) & set(before)) == 1
+        told = server.wait_event(lambda event: event.get("message") == "worker ended")
+        assert "memory is exhausted" in told["reason"]
+        server.terminate()
+
+
+def test_what_is_counted_never_falls(serve: Serve, models: Models, tmp_path: Path) -> None:
+    """Over a reload and the end of a worker by SIGKILL, whoever is asked: Prometheus takes a fall for a restart."""
+    put(models.file("iris"), tmp_path)
+    server = serve(tmp_path, WORKERS=2)
+    highest: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    scrapes = 0
+
+    def scrape() -> bool:
+        nonlocal scrapes
+        scrapes += 1
+        try:
+            text = server.exchange(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").body.decode()
+        except (OSError, HTTPException):  # the worker that was asked is the one that was killed
+            return False
+        came = {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            if family.type in ("counter", "histogram")
+            for sample in family.samples
+        }
+        assert not (missing := highest.keys() - came.keys()), missing
+        fallen = {key: (was, came[key]) for key, was in highest.items() if came[key] < was}
+        assert not fallen, fallen
+        highest.update(came)
+        return bool(highest)
+
+    with load_on(server) as load:
+        eventually(lambda: scrape() and load.answered > 50, "the load runs", 20)
+        put(models.file("string_labels"), tmp_path)
+        server.signal(signal.SIGHUP)
+        eventually(lambda: scrape() and highest.get(("ml_reloads_total", frozenset({("outcome", "ok")}))), "the reload", 90)
+        eventually(lambda: scrape() and len(workers(server)) == 2, "the old generation is gone", 30)
+        os.kill(workers(server)[0], signal.SIGKILL)
+        crashes = ("ml_worker_restarts_total", frozenset({("reason", "crash")}))
+        eventually(lambda: scrape() and highest.get(crashes), "the crash is counted", 30)
+        eventually(lambda: scrape() and server.get("/health").json()["workers"]["ready"] == 2, "it is back", 60)
+    assert scrapes > 20
+    counted = server.metric("ml_requests_total", code="200")
+    assert load.answered <= counted <= load.answered + len(load.lost)
 
 
 def test_a_worker_that_dies_again_and_again_is_told_of_and_comes_back(serve: Serve, models: Models, tmp_path: Path) -> None:

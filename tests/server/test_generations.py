@@ -21,9 +21,7 @@ from tests.badmodels import (
 from tests.conftest import Serve
 from tests.models import FLOWER, SPECIES, Models
 from tests.process import eventually, post_bytes
-from tests.server.test_bad_reloads import replace_by
-from tests.server.test_shutdown import ends, load_on
-from tests.server.test_supervisor import BODY, PLAIN, put, reloads, workers
+from tests.server.lifecycle import BODY, children, ends, load_on, put, reloads, replace_by, status, workers
 
 
 def test_two_reloads_at_once_are_one_and_the_newest_wins(serve: Serve, models: Models, tmp_path: Path) -> None:
@@ -79,7 +77,7 @@ def test_a_stuck_lane_has_its_worker_replaced(serve: Serve, models: Models, tmp_
         connection.send(post_bytes("/predict", {"features": [1, BLOCK, 0, 0]}))
         eventually(lambda: server.metric("ml_worker_restarts_total", reason="stuck") == 1, "it is noticed", 20)
         eventually(lambda: len(workers(server)) == 2, "another comes", 20)
-        eventually(lambda: server.exchange(_get("/health/ready")).status == 200, "ready again", 20)
+        eventually(lambda: status(server, "/health/ready") == 200, "ready again", 20)
         assert server.exchange(post_bytes("/predict", {"features": [2, 0, 0, 0]})).json() == {"prediction": 2}
         assert connection.reply().status == 504
     # The client's kept connection goes with its next answer.
@@ -99,7 +97,7 @@ def test_a_signal_under_load_loses_nothing_of_several_workers(
 ) -> None:
     put(models.file("iris"), tmp_path)
     server = serve(tmp_path, WORKERS=2, GRACE_PERIOD_S=10)
-    with load_on(server, PLAIN) as load, server.connect() as idle:
+    with load_on(server, clients=8, until_refused=True) as load, server.connect() as idle:
         eventually(lambda: load.answered > 100, "the load runs", 20)
         if moment == "reloading":
             put(models.file("string_labels"), tmp_path)
@@ -145,12 +143,7 @@ def test_a_model_that_ends_its_loader_does_not_keep_others_away(serve: Serve, mo
 
 def test_when_the_loader_is_gone_another_generation_takes_over(serve: Serve, models: Models) -> None:
     server = serve(models("iris"), WORKERS=2)
-    children = map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split())
-    (loader,) = set(children) - set(workers(server))
+    (loader,) = set(children(server)) - set(workers(server))
     os.kill(loader, signal.SIGKILL)
     eventually(lambda: server.get("/health").json()["generation"] == 2, "the next generation serves", 30)
     assert server.get("/health/ready").status_code == 200
-
-
-def _get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode()

@@ -4,21 +4,23 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Serve
 from tests.models import SPECIES, Models
 from tests.process import eventually
-from tests.server.lifecycle import loaded
-from tests.server.test_supervisor import BODY, PLAIN, put, reloads
-
-COUNT = 10
+from tests.server.lifecycle import BODY, load_on, put, reloads
 
 
-def test_every_answer_during_reloads_is_one_of_the_two_models(serve: Serve, models: Models, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "count"), [(1, 10), (2, 3)])
+def test_every_answer_during_reloads_is_one_of_the_two_models(
+    serve: Serve, models: Models, tmp_path: Path, workers: int, count: int
+) -> None:
     expected = [serve(models(name)).answer(BODY) for name in ("iris", "string_labels")]
     put(models.file("iris"), tmp_path)
-    server = serve(tmp_path)
-    with loaded(server, PLAIN, expected) as load:
-        for done in range(1, COUNT + 1):
+    server = serve(tmp_path, WORKERS=workers)
+    with load_on(server, expected=expected) as load:
+        for done in range(1, count + 1):
             before = load.answered
             eventually(lambda before=before: load.answered > before + 20, "the load runs", 20)
             put(models.file("string_labels" if done % 2 else "iris"), tmp_path)
@@ -28,6 +30,7 @@ def test_every_answer_during_reloads_is_one_of_the_two_models(serve: Serve, mode
     assert min(load.answers) > 20
     # Nothing is counted twice or forgotten, over all generations.
     assert server.metric("ml_requests_total", code="200") == load.answered
+    assert server.get("/health").json()["workers"] == {"ready": workers, "wanted": workers}
 
 
 def test_a_file_that_is_written_in_pieces_is_waited_for(serve: Serve, models: Models, tmp_path: Path) -> None:

@@ -1,12 +1,7 @@
 """The end of a server: SIGTERM loses no request and exits 0 within its grace period, a second signal ends it at once."""
 
-import http.client
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,18 +9,10 @@ import pytest
 from tests.badmodels import BLOCK, NOTED, SLEEP, HangOnLoad, PoisonModel, SlowModel, journal, touch
 from tests.conftest import Serve
 from tests.models import FLOWER, Models
-from tests.process import Server, assert_problem, eventually, post_bytes
+from tests.process import assert_problem, eventually, post_bytes
+from tests.server.lifecycle import ends, load_on
 
 GOOD = post_bytes("/predict", {"features": FLOWER})
-PROMPTLY_S = 4.0
-
-
-def ends(server: Server, within_s: float = PROMPTLY_S) -> int:
-    """The exit code of a server that was told to end, which it must do within that time."""
-    begun = time.monotonic()
-    code = server.wait()
-    assert time.monotonic() - begun < within_s, server.said()
-    return code
 
 
 def test_an_idle_server_ends_at_once(serve: Serve, models: Models) -> None:
@@ -44,8 +31,9 @@ def test_an_interrupt_ends_it_as_well(serve: Serve, models: Models) -> None:
     assert not any("Traceback" in line for line in server.lines), server.said()
 
 
-def test_idle_connections_do_not_hold_up_the_end(serve: Serve, models: Models) -> None:
-    server = serve(models("iris_onnx"))
+@pytest.mark.parametrize("workers", [1, 2])
+def test_idle_connections_do_not_hold_up_the_end(serve: Serve, models: Models, workers: int) -> None:
+    server = serve(models("iris_onnx"), WORKERS=workers)
     connections = [server.connect() for _ in range(20)]
     for connection in connections[:10]:  # ten that said something, ten that never did
         connection.send(GOOD)
@@ -59,68 +47,10 @@ def test_idle_connections_do_not_hold_up_the_end(serve: Serve, models: Models) -
 # --- under load -------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Load:
-    """Clients that send until nobody accepts them any more."""
-
-    answered: int = 0
-    lost: list[str] = field(default_factory=list)
-    stop: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def run(self, port: int, body: bytes, *, keep_alive: bool) -> None:
-        connection: http.client.HTTPConnection | None = None
-        while not self.stop:
-            if connection is None:
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-                try:
-                    connection.connect()
-                except OSError:  # refused: the listener is closed, nothing was sent
-                    connection.close()
-                    return
-            try:
-                connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
-                response = connection.getresponse()
-                response.read()
-                with self.lock:
-                    if response.status == 200:
-                        self.answered += 1
-                    else:
-                        self.lost.append(f"status {response.status}")
-            except (OSError, http.client.HTTPException) as error:
-                with self.lock:
-                    self.lost.append(f"{'kept' if keep_alive else 'fresh'}: {error!r}")
-                connection.close()
-                return
-            if not keep_alive or response.will_close:
-                connection.close()
-                connection = None
-        if connection is not None:
-            connection.close()
-
-
-@contextmanager
-def load_on(server: Server, body: bytes, clients: int = 8) -> Iterator[Load]:
-    load = Load()
-    port = server.port
-    threads = [
-        threading.Thread(target=load.run, args=(port, body), kwargs={"keep_alive": i % 2 == 0}, daemon=True)
-        for i in range(clients)
-    ]
-    for client in threads:
-        client.start()
-    try:
-        yield load
-    finally:
-        load.stop = True
-        for client in threads:
-            client.join(20)
-
-
 @pytest.mark.parametrize("name", ["iris", "lane"])
 def test_no_request_is_lost_under_load(serve: Serve, models: Models, name: str) -> None:
     server = serve(models(name) if name == "iris" else models.write(PoisonModel()))
-    with load_on(server, b'{"features": [5.1, 3.5, 1.4, 0.2]}') as load:
+    with load_on(server, clients=8, until_refused=True) as load:
         eventually(lambda: load.answered > 200, "the load runs", 20)
         server.signal()
         assert ends(server, 10) == 0
@@ -129,7 +59,7 @@ def test_no_request_is_lost_under_load(serve: Serve, models: Models, name: str) 
 
 def test_no_request_is_lost_while_the_drain_is_delayed(serve: Serve, models: Models) -> None:
     server = serve(models("iris_onnx"), DRAIN_DELAY_S=0.5)
-    with load_on(server, b'{"features": [5.1, 3.5, 1.4, 0.2]}') as load:
+    with load_on(server, clients=8, until_refused=True) as load:
         eventually(lambda: load.answered > 200, "the load runs", 20)
         server.signal()
         assert ends(server, 10) == 0
@@ -155,8 +85,9 @@ def test_requests_in_flight_and_in_the_queue_are_finished(serve: Serve, models: 
 # --- what could hold it up --------------------------------------------------------------------------------------------
 
 
-def test_a_stalled_upload_does_not_hold_it_up_beyond_the_grace_period(serve: Serve, models: Models) -> None:
-    server = serve(models("iris_onnx"), GRACE_PERIOD_S=2)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stalled_upload_does_not_hold_it_up_beyond_the_grace_period(serve: Serve, models: Models, workers: int) -> None:
+    server = serve(models("iris_onnx"), GRACE_PERIOD_S=2, WORKERS=workers)
     with server.connect() as stalled, server.connect() as half_headers:
         stalled.send(GOOD[:-5])
         half_headers.send(b"POST /predict HTTP/1.1\r\nHost:")
@@ -185,8 +116,10 @@ def test_a_model_that_hangs_does_not_hold_it_up(serve: Serve, models: Models, tm
         assert ends(server) == 0
 
 
-def test_a_load_does_not_hold_it_up(serve: Serve, models: Models) -> None:
-    server = serve(models.write(HangOnLoad(20)), wait="answering")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_load_does_not_hold_it_up(serve: Serve, models: Models, workers: int) -> None:
+    server = serve(models.write(HangOnLoad(20)), wait="answering", WORKERS=workers)
+    server.wait_event(lambda event: event.get("message") == "loading")
     server.signal()
     assert ends(server, 3) == 0
     assert not any("Traceback" in line for line in server.lines), server.said()
