@@ -43,6 +43,7 @@ class Acceptor:
         self._slot = slot
         self._others = others
         self._accepting = False
+        self._exhausted = False
         self._tasks: set[asyncio.Task[object]] = set()
 
     def start(self) -> None:
@@ -99,8 +100,8 @@ class Acceptor:
 
     def _go_on(self) -> None:
         if self._accepting and self._listener.fileno() >= 0:
-            self._accept_one()
             self._loop.add_reader(self._listener, self._on_waiting)
+            self._accept_one()  # which may pause again
 
     def _accept_one(self) -> bool:
         """Whether a connection was there."""
@@ -110,11 +111,14 @@ class Acceptor:
             return False
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                log.warning("no connection can be accepted: %s", error.strerror)
+                if not self._exhausted:
+                    log.warning("no connection can be accepted, now and then another try is made: %s", error.strerror)
+                self._exhausted = True
                 if self._accepting:
                     self._pause(_EXHAUSTED_S)
                 return False
             return error.errno == errno.ECONNABORTED
+        self._exhausted = False
         self._slot.open += 1
         self._slot.turn += 1
         task = self._loop.create_task(self._connect(connection))

@@ -3,7 +3,6 @@
 Both ends learn of the other's end by an empty read. Standard library only.
 """
 
-import contextlib
 import json
 import socket
 from typing import Any, Final
@@ -36,17 +35,26 @@ class Channel:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def send(self, message: Message, descriptor: int | None = None) -> None:
-        """Send a message, and with it a file descriptor; strings that are too long are cut."""
-        packet = json.dumps(message).encode()
-        if len(packet) > _MOST_BYTES:
-            packet = json.dumps(_cut(message)).encode()
-        with contextlib.suppress(OSError):
-            self._socket.setblocking(True)
+    def send(self, message: Message, descriptor: int | None = None, *, block: bool = True) -> bool:
+        """Send a message, and with it a file descriptor; strings that are too long are cut.
+
+        False if there is no room for it, because the other end has not read for long; only without `block`.
+        """
+        packet, longest = json.dumps(message).encode(), _MOST_BYTES
+        while len(packet) > _MOST_BYTES:
+            longest //= 2
+            packet = json.dumps(_cut(message, longest)).encode()
+        try:
+            self._socket.setblocking(block)
             if descriptor is None:
                 self._socket.send(packet)
             else:
                 socket.send_fds(self._socket, [packet], [descriptor])
+        except BlockingIOError:
+            return False
+        except OSError:  # it has ended
+            return True
+        return True
 
     def receive(self, *, block: bool = False) -> Message | None:
         """The next message; {} if none is there, None if the other end is gone."""
@@ -67,7 +75,9 @@ class Channel:
         self._socket.close()
 
 
-def _cut(value: Any) -> Any:
+def _cut(value: Any, longest: int) -> Any:
     if isinstance(value, str):
-        return value[:4000]
-    return {name: _cut(each) for name, each in value.items()} if isinstance(value, dict) else value
+        return value[:longest]
+    if isinstance(value, list):
+        return [_cut(each, longest) for each in value]
+    return {name: _cut(each, longest) for name, each in value.items()} if isinstance(value, dict) else value

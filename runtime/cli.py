@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     # As PID 1 a process without a handler ignores SIGTERM, and importing what follows takes a while. An inspection that was
     # stopped has not found all to be well.
+    if given.command == "serve":  # what lies there is loaded anyway; without this, a request to reload would end it
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
     for number in (signal.SIGTERM, signal.SIGINT):
         code = 0 if given.command == "serve" else 128 + number
         signal.signal(number, lambda *_, code=code: os._exit(code))

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime.channel import Channel
+from runtime.channel import Channel, Message
 from runtime.revision import Stamp
 
 
@@ -19,7 +19,8 @@ class Process:
     """One process. `slot` 0: the loader that stays and forks; `pid` 0: forked, but not known yet.
 
     `vital`: nothing serves without the model that it is at. `warm`: its models are; `serving`: it was told to accept.
-    `stuck`: it is to be replaced. `leaving`: it was told to end, so its end is no crash.
+    `stuck`: it is to be replaced. `leaving`: it was told to end, so its end is no crash; `retired_at` and `until`, when it was
+    told and by when it is to be gone, are readings of monotonic(), 0 if it was not.
     """
 
     slot: int
@@ -34,32 +35,44 @@ class Process:
     vital: bool = False
     reason: str = ""
     stuck: bool = False
+    retired_at: float = 0.0
+    until: float = 0.0
 
     def serve(self) -> None:
         """Have it accept connections."""
         self.serving = True
-        self.channel.send({"do": "serve"})
+        self._tell({"do": "serve"})
 
     def retire(self) -> None:
         """Have it accept no more, and end when its connections have."""
         if self.serving and not self.leaving:
-            self.leaving = True
-            self.channel.send({"do": "retire"})
+            self.leaving, self.retired_at = True, time.monotonic()
+            self._tell({"do": "retire"})
         elif not self.leaving:
             self.end()
 
     def stop(self, deadline: float) -> None:
-        """Have it finish what it has by then, a reading of monotonic()."""
-        if self.serving:
-            self.leaving = True
-            self.channel.send({"do": "stop", "deadline": deadline})
-        else:
+        """Have it finish what it has by then, a reading of monotonic(); a later time than before changes nothing."""
+        if not self.serving:
             self.end()
+        elif not self.until or deadline < self.until:
+            self.leaving, self.until = True, deadline
+            self._tell({"do": "stop", "deadline": deadline})
 
     def end(self) -> None:
         """Have it end at once, which is no crash."""
         self.leaving = True
         self.kill()
+
+    def shift(self, seconds: float) -> None:
+        """So much time does not count."""
+        self.began += seconds
+        self.retired_at += seconds if self.retired_at else 0.0
+        self.until += seconds if self.until else 0.0
+
+    def _tell(self, message: Message) -> None:
+        if not self.channel.send(message, block=False):  # it has not read anything for long
+            self.kill()
 
     def kill(self) -> None:
         if self.pid:  # else `processes.py` does when it knows it
@@ -77,7 +90,6 @@ class Generation:
     without: dict[tuple[str, str], str]
     began: float = field(default_factory=time.monotonic)
     revision: str = ""
-    attempts: int = 1
     loader: Process | None = None
     workers: list[Process] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -116,5 +128,6 @@ def ended_by(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return f"it ended with exit code {code}"
-    name = signal.Signals(-code).name
+    known = {each.value: each.name for each in signal.Signals}  # real-time signals have no names
+    name = known.get(-code, f"signal {-code}")
     return f"it was killed by {name}" + (", perhaps because the memory is exhausted" if name == "SIGKILL" else "")

@@ -9,20 +9,27 @@ from runtime.cpu_budget import CGROUP_ROOT
 _MIB = 2**20
 
 
-def shortage(processes: Iterable[int], more_bytes: int, root: Path = CGROUP_ROOT) -> str:
-    """Why a second generation would not fit, empty if it would.
+def shortage(needed: int, freed: int = 0, root: Path = CGROUP_ROOT) -> str:
+    """Why a second generation that needs so many bytes would not fit, empty if it would, or if nobody knows.
 
-    It is taken to need what the serving processes have now, their shares of what is shared added up, and `more_bytes`, by
-    which its files are larger.
+    `freed`: what is given back before.
     """
-    needed = sum(map(proportional_bytes, processes)) + max(0, more_bytes)
-    free, limit = _free_bytes(root)
+    try:
+        free, limit = _free_bytes(root)
+    except (OSError, LookupError, ValueError):
+        return ""
+    free += freed
     if needed <= free:
         return ""
     return (
         f"a second generation beside the one that serves needs about {needed // _MIB:,} MiB, and {free // _MIB:,} MiB are free "
         f"{limit}: raise the limit, or restart to load it without serving meanwhile"
     )
+
+
+def of_all(pids: Iterable[int]) -> int:
+    """The memory of several processes together, in bytes: what they share counts once."""
+    return sum(map(proportional_bytes, pids))
 
 
 def proportional_bytes(pid: int) -> int:
@@ -42,7 +49,7 @@ def _free_bytes(root: Path) -> tuple[int, str]:
         (root, "memory.max", "memory.current", "inactive_file"),
         (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, LookupError, ValueError):
             limit = int((folder / limit_name).read_text())
             used = int((folder / used_name).read_text()) - _field(folder / "memory.stat", reclaimable)
             if limit - used < available:
@@ -51,4 +58,6 @@ def _free_bytes(root: Path) -> tuple[int, str]:
 
 
 def _field(file: Path, name: str) -> int:
-    return next(int(line.split()[1]) for line in file.read_text().splitlines() if line.split()[0] == name)
+    """Raises LookupError without such a line."""
+    values = [line.split()[1] for line in file.read_text().splitlines() if line.startswith(f"{name} ")]
+    return int(values[0])

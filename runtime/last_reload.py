@@ -35,9 +35,10 @@ class LastReload:
             self._metrics.add(self._metrics.reloads, "refused")
         self._bad, self.told = stamp, {"status": "refused", "revision": str(stamp), "reason": reason}
 
-    def succeeded(self) -> None:
+    def succeeded(self, stamp: Stamp) -> None:
         self._metrics.add(self._metrics.reloads, "ok")
-        self.forget()
+        if self.told.get("status") != "refused" or self._bad == stamp:  # else that one is newer
+            self.forget()
 
     def forget(self) -> None:
         """All is well."""
@@ -47,9 +48,9 @@ class LastReload:
         """What failed is worth another try, somebody says."""
         self._bad = None
 
-    def withdrawn(self) -> None:
-        """What serves is what lies at the source again."""
-        if self.told.get("status") in ("failed", "refused"):
+    def withdrawn(self, stamp: Stamp) -> None:
+        """This, which serves, is what lies at the source again."""
+        if self.told.get("status") in ("failed", "refused") and self._bad != stamp:
             self.forget()
 
     def worth_trying(self, stamp: Stamp) -> bool:

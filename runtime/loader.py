@@ -5,9 +5,11 @@ and BLAS, predicts nothing and imports no onnxruntime: predicting with OpenMP be
 twice, so that each worker becomes a child of the supervisor, which reaps it, and starts it again by asking here once more.
 """
 
+import ctypes
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -31,11 +33,13 @@ log = logging.getLogger("runtime.loader")
 
 # A third of what a serving process gets where CPUs are short; at 10, a tenth, a reload took half a minute on a busy machine.
 _NICENESS: Final = 5
+_PR_SET_PDEATHSIG: Final = 1
 
 
 def main(document: str) -> int:
     """Load, then serve or fork; the exit code, for which the supervisor has been told the reason."""
     gc.disable()
+    _end_with_parent(signal.SIGKILL)
     launch = Launch.of(document)
     channel = Channel.inherited(launch.channel)
     chosen = Settings(**launch.settings)
@@ -48,6 +52,7 @@ def main(document: str) -> int:
         loaded = _gently(lambda: _load(chosen, budget, launch, channel)) if launch.gently else _load(
             chosen, budget, launch, channel
         )  # fmt: skip
+        _end_with_parent(0)  # from now on it reads the channel, and has a grace period
         if launch.slot:
             worker.serve(chosen, budget, loaded, place)
             return exits.STOPPED
@@ -55,6 +60,11 @@ def main(document: str) -> int:
         channel.send({"failed": str(fault)})
         return exits.NO_MODEL
     return _fork_on_demand(chosen, budget, loaded, place, channel)
+
+
+def _end_with_parent(number: int) -> None:
+    """Get this signal when the supervisor ends; 0: none. A load that hangs would outlive it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def _load(chosen: Settings, budget: CpuBudget, launch: Launch, channel: Channel) -> "Loaded":
@@ -119,10 +129,9 @@ def _fork_again(
 ) -> None:
     """The process between: its child outlives it, and so becomes the supervisor's. Neither returns from here."""
     try:
-        child = os.fork()
-        if child:
-            theirs.send({"pid": child})
+        if os.fork():
             os._exit(0)
+        theirs.send({"pid": os.getpid()})
         channel.close()
         code = _become_worker(chosen, budget, loaded, Place(place.listener, place.board, slot, place.generation, theirs))
     except BaseException:

@@ -9,7 +9,7 @@ dialects, statuses. Standard library only, because the supervisor renders it, to
 import os
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import add
 from pathlib import Path
@@ -212,13 +212,15 @@ class Metrics:
         """Prometheus text of all processes, with the usual process_ series summed over them."""
         for refresh in self.refreshers:
             refresh()
-        return "".join([*self.series.lines(), *_of_processes(self._board.slot(0).pid or os.getpid())]).encode()
+        parent = self._board.slot(0).pid or os.getpid()
+        workers = [slot.pid for slot in self._board if slot.pid and slot.pid != parent]
+        return "".join([*self.series.lines(), *_of_processes(parent, workers)]).encode()
 
 
-def _of_processes(parent: int) -> Iterator[str]:
+def _of_processes(parent: int, workers: Iterable[int]) -> Iterator[str]:
     """The process_ series of a process and its children; what ended children used is in the parent's own account."""
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-    accounts = _accounts(parent)
+    accounts = _accounts(parent, workers)
     # Whole ticks, divided once: a sum of quotients rounds by its order, and the counter would fall by a hair.
     cpu = sum(int(ticks_of) for fields in accounts.values() for ticks_of in fields[11:15]) / ticks
     virtual = resident = descriptors = 0.0
@@ -254,7 +256,14 @@ def _of_processes(parent: int) -> Iterator[str]:
     yield f'python_info{{implementation="{platform.python_implementation()}",version="{version}"}} 1.0\n'
 
 
-def _accounts(parent: int) -> dict[int, list[str]]:
+def _children(parent: int, workers: Iterable[int]) -> Iterable[int]:
+    try:
+        return map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    except FileNotFoundError:  # a kernel without that file: the loader that stays is missing then
+        return workers
+
+
+def _accounts(parent: int, workers: Iterable[int]) -> dict[int, list[str]]:
     """The fields of /proc/PID/stat from the third on, of a process and its children.
 
     A child that is reaped after its parent was read is in neither account, and the sum would fall, which Prometheus takes for a
@@ -264,8 +273,7 @@ def _accounts(parent: int) -> dict[int, list[str]]:
     for _ in range(5):
         found = {}
         try:
-            children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-            for pid in (parent, *map(int, children)):
+            for pid in (parent, *_children(parent, workers)):
                 found[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue

@@ -4,6 +4,7 @@ A process has a slot on the board (the loader that stays and forks has none), a 
 later, perhaps after its end. Standard library only.
 """
 
+import errno
 import os
 import selectors
 import time
@@ -79,8 +80,11 @@ class Processes:
         """Have the generation's loader fork a worker; its pid comes later. Raises OSError."""
         assert generation.loader is not None  # noqa: S101 - whoever calls this has looked
         ours, theirs = Channel.pair()
-        generation.loader.channel.send({"fork": slot}, theirs.fileno())
+        sent = generation.loader.channel.send({"fork": slot}, theirs.fileno(), block=False)
         theirs.close()
+        if not sent:
+            ours.close()
+            raise BlockingIOError(errno.EAGAIN, "its loader does not listen")
         self._add(generation, Process(slot, 0, ours, time.monotonic()))
 
     def _add(self, generation: Generation, process: Process) -> None:
@@ -130,9 +134,10 @@ class Processes:
             self._ended_unknown.pop(next(iter(self._ended_unknown)))
 
     def _end(self, process: Process, how: str) -> None:
-        while message := process.channel.receive():  # its last words
-            if "pid" not in message:
-                self.hearing.on_message(self._running[process], process, message)
+        """All that must not be forgotten comes first: nobody tells of this end again."""
+        last_words = []
+        while message := process.channel.receive():
+            last_words.append(message)
         if process.channel in self._loop.selector.get_map():
             self._loop.selector.unregister(process.channel)
         process.channel.close()
@@ -140,6 +145,9 @@ class Processes:
         of.remove(process)
         if process.slot:
             self._board.slot(process.slot).clear()
+        for message in last_words:
+            if message.keys() & {"failed", "step"}:
+                self.hearing.on_message(of, process, message)
         self.hearing.on_end(of, process, how)
 
 

@@ -8,6 +8,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from runtime import headroom
@@ -16,6 +17,7 @@ from runtime.event_loop import EventLoop
 from runtime.generation import Generation, Process
 from runtime.last_reload import LastReload
 from runtime.metrics import Metrics
+from runtime.overdue import Overdue
 from runtime.processes import Processes
 from runtime.revision import Stamp
 from runtime.source_watch import SourceWatch
@@ -23,13 +25,13 @@ from runtime.source_watch import SourceWatch
 log = logging.getLogger("runtime.supervisor")
 
 _LOOK_AGAIN_S: Final = 0.1
-# A busy machine, or a body that takes long to read, stalls a loop for a while.
-_STALLED_S: Final = 10.0
 # What a crash costs: nothing the first time, then doubling; a worker that lived for so long has left its past behind.
 _BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _LIVED_S: Final = 60.0
 # Crashes before the first generation is ready that end the start.
 _ATTEMPTS: Final = 3
+# After a reload that did not fit, for memory becomes free when the one before has retired; and for files that have failed.
+_LOOK_LATER_S: Final = 30.0
 # Generations that may retire at once, each with its memory; the oldest is hurried.
 MOST_RETIRING: Final = 2
 
@@ -45,6 +47,15 @@ class Host(Protocol):
 
     def give_up(self, reason: str) -> None:
         """The first model cannot be had."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Wish:
+    """A generation that is to come; the newest is the one that counts. `without`: models not to be tried, and why."""
+
+    stamp: Stamp
+    forks: bool
+    without: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 class Rollout:
@@ -64,7 +75,7 @@ class Rollout:
     ) -> None:
         self._load_timeout_s: float = settings["load_timeout_s"]
         self._grace_period_s: float = settings["grace_period_s"]
-        self._stuck_after_s: float = settings["stuck_after_s"]
+        self._overdue = Overdue(settings)
         self._wanted = workers
         self._loop = loop
         self._processes = processes
@@ -76,8 +87,10 @@ class Rollout:
         processes.hearing = self
         self._began = time.monotonic()
         self._numbers = itertools.count(1)
-        self._asked = 0  # how often a generation was, so that one that had to wait knows whether another came after it
-        self._failures = 0
+        self._wish: Wish | None = None
+        self._attempts = 1  # to start at all
+        self._failures = 0  # crashes in a row
+        self._asks_again = False
         self._was_ready = False
         self._stopping = False
         self.coming: Generation | None = None
@@ -99,15 +112,30 @@ class Rollout:
 
     def load(self, stamp: Stamp) -> None:
         """Have a generation of what lies at the source, unless it is on its way or would not fit into the memory."""
-        if self._stopping or (self.coming and self.coming.stamp == stamp):
+        coming = self._wish or self.coming
+        if self._stopping or (coming and coming.stamp == stamp):
             return
         if self.current and self.current.serving:
-            pids = [process.pid for process in self.current.processes if process.pid]
-            short = headroom.shortage(pids, stamp.bytes - self.current.stamp.bytes)
-            if short:
+            needed = headroom.of_all(_pids(self.current)) + max(0, stamp.bytes - self.current.stamp.bytes)
+            if short := self._shortage(needed):
                 self.last_reload.refused(stamp, short)
+                self._ask_again()
                 return
-        self._begin(stamp)
+        self._wish_for(Wish(stamp, self._forks))
+
+    def _shortage(self, needed: int) -> str:
+        # What is loading would be dropped for it.
+        return headroom.shortage(needed, headroom.of_all(_pids(self.coming)) if self.coming else 0)
+
+    def _ask_again(self) -> None:
+        if not self._asks_again:
+            self._asks_again = True
+            self._loop.after(_LOOK_LATER_S, self._ask_for_refused)
+
+    def _ask_for_refused(self) -> None:
+        self._asks_again = False
+        if self.last_reload.told.get("status") == "refused":
+            self._source.ask()
 
     def differs(self, stamp: Stamp) -> bool:
         """Whether what lies there is to be loaded, for polling."""
@@ -117,28 +145,33 @@ class Rollout:
         if stamp != newest.stamp:
             return self.last_reload.worth_trying(stamp)
         if newest is self.current:
-            self.last_reload.withdrawn()
+            self.last_reload.withdrawn(stamp)
         return False
 
-    def _begin(self, stamp: Stamp, without: dict[tuple[str, str], str] | None = None, attempts: int = 1) -> None:
-        """Start the next generation; one that is still loading is dropped for it."""
-        if self._stopping:
+    def _wish_for(self, wish: Wish) -> None:
+        if not self._stopping:
+            self._wish = wish
+            self._begin(wish)
+
+    def _begin(self, wish: Wish) -> None:
+        """Start a generation as soon as there is room, unless a newer one is wished for meanwhile; it takes its place."""
+        if wish is not self._wish:
             return
         if self.coming:
             self._drop(self.coming)
-        asked = self._asked = self._asked + 1
-        if not self._forks and not self._make_room(self._wanted):
-            self._loop.after(_LOOK_AGAIN_S, lambda: self._begin(stamp, without, attempts) if asked == self._asked else None)
+        if not wish.forks and not self._make_room(self._wanted):
+            self._loop.after(_LOOK_AGAIN_S, lambda: self._begin(wish))
             return
-        new = self.coming = Generation(next(self._numbers), stamp, self._forks, dict(without or {}), attempts=attempts)
+        self._wish = None
+        new = self.coming = Generation(next(self._numbers), wish.stamp, wish.forks, wish.without)
         gently = self.serving > 0
         if gently:
-            self.last_reload.began(stamp, new.number)
+            self.last_reload.began(wish.stamp, new.number)
         try:
             for slot in [0] if new.forks else self._processes.free_slots()[: self._wanted]:
                 self._processes.start(new, slot, gently=gently)
         except OSError as error:
-            self._fail(new, f"no process can be started: {error.strerror}")
+            self._cannot(new, f"no process can be started: {error.strerror}")
 
     def _make_room(self, slots: int) -> bool:
         """Whether so many slots are free; if not, those that retire are hurried, which then must be waited for."""
@@ -179,14 +212,16 @@ class Rollout:
             for slot in self._processes.free_slots()[: self._wanted]:
                 self._processes.fork(of, slot)
         except OSError as error:
-            self._fail(of, f"no worker can be forked: {error.strerror}")
+            self._cannot(of, f"no worker can be forked: {error.strerror}")
 
     def _fall_back(self, of: Generation, why: str) -> None:
-        """Start the generation again, and all that follow, with a process each that loads by itself."""
-        log.warning("workers are not forked any more, each loads the model by itself: %s", why)
+        """Start the generation again with a process for each worker that loads by itself, which shares nothing."""
         self._metrics.add(self._metrics.fork_fallbacks)
-        self._forks = False
-        self._begin(of.stamp, of.without, of.attempts)
+        if self.serving and (short := self._shortage(headroom.of_all(_pids(of)) * self._wanted)):
+            self._fail(of, f"{why}, so each would have to load by itself, but {short}")
+            return
+        log.warning("workers are not forked, each loads the model by itself: %s", why)
+        self._wish_for(Wish(of.stamp, False, of.without))
 
     def _on_warm(self, of: Generation, process: Process) -> None:
         if of is self.coming:
@@ -201,6 +236,8 @@ class Rollout:
     def _promote(self, new: Generation) -> None:
         """All its workers are warm: it serves from now on, and the one before retires."""
         old, self.current, self.coming = self.current, new, None
+        self._forks &= new.forks  # what could not be forked once is not tried again: that may take LOAD_TIMEOUT_S
+        self._failures = 0
         for worker in new.workers:
             self._serve(worker)
         if old:
@@ -213,7 +250,7 @@ class Rollout:
             self.last_reload.forget()
             self._host.greet(new.hint)
         else:
-            self.last_reload.succeeded()
+            self.last_reload.succeeded(new.stamp)
 
     def _serve(self, worker: Process) -> None:
         self._host.open()
@@ -227,7 +264,7 @@ class Rollout:
             old.loader.end()
         for worker in old.workers:
             worker.retire()
-        for each in self.retiring[:-MOST_RETIRING]:
+        for each in [each for each in self.retiring if each.workers and each.workers[0].serving][:-MOST_RETIRING]:
             self._hurry(each)
         self._forget_if_gone(old)
 
@@ -250,7 +287,7 @@ class Rollout:
 
     def stop(self, deadline: float) -> None:
         """End all: what serves finishes by then, a reading of monotonic(); `generations` is empty when that is done."""
-        self._stopping = True
+        self._stopping, self._wish = True, None
         if self.coming:
             self._drop(self.coming)
         if self.current:
@@ -276,7 +313,7 @@ class Rollout:
                 self._loop.after(self._backoff(), lambda: self._restart(current))
         else:
             self.reason = reason
-            self._loop.after(self._backoff(), lambda: self.load(self._source.look()))
+            self._loop.after(self._backoff(), self._source.ask)
 
     def _backoff(self) -> float:
         delay = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
@@ -286,22 +323,18 @@ class Rollout:
     # --- what goes wrong ----------------------------------------------------------------------------------------------
 
     def sweep(self, beats: Callable[[int], float]) -> None:
-        """Look for what takes too long, now and then. `beats`: when a slot's event loop turned last, 0 if never."""
-        now = time.monotonic()
-        for process in self.current.serving if self.current else []:
-            silent = now - (beats(process.slot) or now)
-            if silent > self._stuck_after_s + _STALLED_S:
-                process.reason = f"its event loop has not turned for {silent:.0f} s, longer than STUCK_AFTER_S"
-                process.stuck = True
+        """Look for what takes too long, now and then. `beats`: when a slot's event loop turned last, 0 if it has not yet."""
+        loading = [each for each in (self.coming, self.current) if each]
+        for what, of, process in self._overdue.verdicts(loading, self.retiring, beats):
+            if what == "silent":
+                process.reason, process.stuck = "its event loop has not turned for longer than STUCK_AFTER_S", True
                 process.kill()
-        too_old = now - self._load_timeout_s
-        for of in [each for each in (self.coming, self.current) if each]:
-            for process in of.processes:
-                # A loader that forks has done its part when there are workers.
-                done = process.warm or process.leaving or (process.slot == 0 and of.workers)
-                if not done and process.began < too_old:
-                    self._too_slow(of, process)
-                    return
+            elif what == "lingering":
+                process.stop(time.monotonic() + self._grace_period_s)
+            elif what == "deaf":
+                process.kill()
+            elif of in (self.coming, self.current):  # else it went with what was slow before it
+                self._too_slow(of, process)
 
     def _too_slow(self, of: Generation, process: Process) -> None:
         limit = f"within {self._load_timeout_s:g} s (LOAD_TIMEOUT_S)"
@@ -322,7 +355,7 @@ class Rollout:
         if process.model is None or process.vital or process.model in of.without:
             self._fail(of, f"model {process.model[0]!r}, version {process.model[1]!r}: {reason}" if process.model else reason)
         else:
-            self._begin(of.stamp, {**of.without, process.model: reason}, of.attempts)
+            self._wish_for(Wish(of.stamp, of.forks, {**of.without, process.model: reason}))
 
     def on_end(self, of: Generation, process: Process, how: str) -> None:
         """A process has ended, on its own or because it was told to."""
@@ -338,18 +371,29 @@ class Rollout:
             self._fail(of, process.reason)
             return
         log.error("worker ended", extra={"facts": {"generation": of.number, "pid": process.pid, "reason": how}})
-        if not self._was_ready and of.attempts < _ATTEMPTS:
-            self._drop(of)
-            self.reason = f"{how}, while {process.step}"
-            self._loop.after(self._backoff(), lambda: self._begin(self._source.look(), of.without, of.attempts + 1))
-        else:
+        if not self._started_again(of, f"{how}, while {process.step}"):
             self._blame(of, process, how)
+
+    def _cannot(self, of: Generation, reason: str) -> None:
+        """The machine does not let it: perhaps a moment later."""
+        if not self._started_again(of, reason):
+            self._fail(of, reason)
+
+    def _started_again(self, of: Generation, reason: str) -> bool:
+        """Whether the server's start is tried once more, with what lies there then."""
+        if self._was_ready or self._attempts >= _ATTEMPTS:
+            return False
+        self._attempts += 1
+        self._drop(of)
+        self.reason = reason
+        self._loop.after(self._backoff(), self._source.ask)
+        return True
 
     def _on_end_of_serving(self, of: Generation, process: Process, reason: str) -> None:
         facts = {"worker": process.slot, "generation": of.number, "pid": process.pid, "reason": reason}
         log.error("worker ended", extra={"facts": facts})
         if process.slot == 0:  # none can be forked any more: another generation of the same files takes over in time
-            self.load(self._source.look())
+            self._source.ask()
             return
         self._metrics.add(self._metrics.worker_restarts, "stuck" if process.stuck and process.reason else "crash")
         if not of.serving:
@@ -367,7 +411,10 @@ class Rollout:
             return  # it takes over, or `_fail` comes back here
         stamp = of.stamp if forking else self._source.look()
         if not forking and (of.forks or stamp != of.stamp):
-            self.load(stamp)
+            if not of.well or self.last_reload.worth_trying(stamp):
+                self._source.ask()
+            else:  # the revision that serves is gone, and what lies there has failed: one fewer serves until it is mended
+                self._loop.after(_LOOK_LATER_S, lambda: self._restart(of))
             return
         if not self._make_room(1):
             self._loop.after(_LOOK_AGAIN_S, lambda: self._restart(of))
@@ -388,3 +435,7 @@ class Rollout:
         log.error("worker is stuck", extra={"facts": {"worker": process.slot, "pid": process.pid, "reason": reason}})
         self._metrics.add(self._metrics.worker_restarts, "stuck")
         self._restart(of)
+
+
+def _pids(of: Generation) -> list[int]:
+    return [process.pid for process in of.processes if process.pid]

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 RETIRE_S: Final = 1.0
 
 _TICK_S: Final = 0.02
+# Where a signal comes to all processes at once, as systemd sends it, the supervisor says within this time what is to be done.
+_TOLD_WITHIN_S: Final = 0.5
 
 
 class Service:
@@ -115,9 +117,8 @@ class Service:
 
     def _catch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         def on_signal(number: int) -> None:
-            if self._channel is not None:  # not from the supervisor: somebody wants this one process gone
-                self._retire()
-                self._begin_stop(loop.time() + self._settings.grace_period_s)
+            if self._channel is not None:
+                loop.call_later(_TOLD_WITHIN_S, self._leave_alone)
                 return
             if self._stopping.is_set():
                 log.warning("stopped at once by a second signal")
@@ -127,6 +128,12 @@ class Service:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
+
+    def _leave_alone(self) -> None:
+        """A signal that came to this process and, as time has shown, not to the supervisor: others serve on."""
+        if not self._stopping.is_set():
+            self._retire()
+            self._begin_stop(asyncio.get_running_loop().time() + self._settings.grace_period_s)
 
     def _on_message(self) -> None:
         assert self._channel is not None  # noqa: S101 - only a process with one has it read

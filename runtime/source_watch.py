@@ -3,6 +3,8 @@
 Standard library only.
 """
 
+import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +14,10 @@ from runtime import revision
 from runtime.event_loop import EventLoop
 from runtime.revision import Stamp
 
+log = logging.getLogger("runtime.supervisor")
+
 _LOOK_AGAIN_S: Final = 0.1
+_SAY_AFTER_S: Final = 10.0
 
 
 class SourceWatch:
@@ -51,15 +56,21 @@ class SourceWatch:
         """Tell as soon as nothing is being written any more; asking twice meanwhile is asking once."""
         if not self._settling:
             self._settling = True
-            self._settle(self.look(), time.monotonic())
+            now = time.monotonic()
+            self._settle(self.look(), now, now + _SAY_AFTER_S)
 
-    def _settle(self, seen: Stamp, since: float) -> None:
-        stamp = self.look()
+    def _settle(self, seen: Stamp, since: float, say_at: float) -> None:
+        # Not by the times of the files: a file server's clock is not this machine's.
+        stamp, now = self.look(), time.monotonic()
         if stamp != seen:
-            since = time.monotonic()
-        if stamp.quiet or time.monotonic() - since > revision.SETTLE_S:
+            since = now
+        if now - since >= revision.SETTLE_S:
             self._settling = False
             if not self.stopped:
                 self.changed(stamp)
-        else:
-            self._loop.after(_LOOK_AGAIN_S, lambda: self._settle(stamp, since))
+            return
+        if now > say_at:
+            changing = sorted({file[0] for file in set(stamp.files) ^ set(seen.files)})
+            log.warning("files are still being written, the reload waits", extra={"facts": {"files": changing[:5]}})
+            say_at = math.inf
+        self._loop.after(_LOOK_AGAIN_S, lambda: self._settle(stamp, since, say_at))

@@ -39,7 +39,8 @@ class Supervisor:
         self._settings = settings
         self._wanted = workers
         self._listener = listener
-        self._began = time.monotonic()
+        self._since = time.monotonic()  # when it last began or ceased to serve
+        self._served = False
         self._loop = EventLoop()
         # Those that come and that serve, with one more a worker while stuck ones are replaced, beside those that retire.
         self._board = Board.create(1 + workers * (MOST_RETIRING + 4))
@@ -88,6 +89,7 @@ class Supervisor:
                 self._loop.turn()
                 self._settle()
             except BadSetting:  # the port was taken meanwhile
+                self._finish(exits.BAD_START)
                 raise
             except Exception:
                 log.exception("a defect of the supervisor, which goes on")
@@ -96,10 +98,13 @@ class Supervisor:
 
     def _settle(self) -> None:
         """After every event: who answers, what is published, and whether all is over."""
+        serving = self._rollout.serving > 0
+        if serving != self._served:
+            self._served, self._since = serving, time.monotonic()
         if self._signals:
             if not self._rollout.generations and not len(self._room) and not self._room.is_open:
                 self._finish(exits.STOPPED)
-        elif self._rollout.serving or not self._listening:
+        elif serving or not self._listening:
             self._room.close()
         else:
             self._room.open()
@@ -113,11 +118,11 @@ class Supervisor:
             self._rollout.sweep(lambda slot: self._board.slot(slot).beat / 1e9)
 
     def _finish(self, code: int) -> None:
+        left = [process for each in self._rollout.generations for process in each.processes]
+        for process in left:
+            process.end()
         if code == exits.STOPPED:
-            log.info("stopped")
-        for each in self._rollout.generations:
-            for process in each.processes:
-                process.end()
+            log.info("stopped", extra={"facts": {"killed": len(left)}} if left else None)
         self._room.leave_all()
         self._exit = code
 
@@ -146,7 +151,7 @@ class Supervisor:
         body: dict[str, Any] = {
             "status": "draining" if self._signals else "failed" if reason else "loading",
             "phase": busy.doing() if busy else "waiting",
-            "for_seconds": round(time.monotonic() - self._began, 1),
+            "for_seconds": round(time.monotonic() - self._since, 1),
             **self._board.status,
         }
         return {**body, "reason": reason} if reason else body
@@ -215,6 +220,7 @@ class Supervisor:
         if sockets.let_no_more_in(self._listener):
             time.sleep(sockets.HANDSHAKE_S)
         self._room.accept_all()
+        self._room.hurry()
         self._listener.close()
 
 

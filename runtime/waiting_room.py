@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import re
+import resource
 import secrets
 import selectors
 import socket
@@ -21,6 +22,7 @@ _MOST_HEAD_BYTES: Final = 64 * 1024
 _MOST_CONNECTIONS: Final = 1000
 # What a client that has its answer may go on sending before it is cut: closing on unread bytes would reset the answer.
 _LINGER_S: Final = 2.0
+_HURRY_S: Final = 1.0
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~:+/=-]{1,128}")
 _REASONS: Final = {200: "OK", 400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large",
                    503: "Service Unavailable"}  # fmt: skip
@@ -50,19 +52,27 @@ class WaitingRoom:
         self._root_path = root_path
         self._header_timeout_s = header_timeout_s
         self._visitors: set[_Visitor] = set()
+        # The other half is for those who are to serve.
+        self._most = min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self._exhausted = False
         self.is_open = False
 
     def open(self) -> None:
         """Begin to accept."""
         if not self.is_open:
             self._listener.setblocking(False)
-            self._selector.register(self._listener, selectors.EVENT_READ, self.accept_all)
+            self._watch()
             self.is_open = True
+
+    def _watch(self) -> None:
+        self._selector.register(self._listener, selectors.EVENT_READ, self.accept_all)
+        self._exhausted = False
 
     def close(self) -> None:
         """Accept no more: a worker does from now on."""
         if self.is_open:
-            self._selector.unregister(self._listener)
+            if not self._exhausted:
+                self._selector.unregister(self._listener)
             self.is_open = False
 
     def __len__(self) -> int:
@@ -78,23 +88,33 @@ class WaitingRoom:
             except BlockingIOError:
                 return
             except OSError as error:  # no file descriptor, or no memory: those that are here end soon
-                log.debug("no connection can be accepted: %s", error)
+                log.warning("no connection can be accepted: %s", error.strerror)
+                if self.is_open and not self._exhausted:  # until the next sweep
+                    self._selector.unregister(self._listener)
+                    self._exhausted = True
                 return
             connection.setblocking(False)
             visitor = _Visitor(connection, time.monotonic() + self._header_timeout_s)
             self._visitors.add(visitor)
             self._selector.register(connection, selectors.EVENT_READ, lambda visitor=visitor: self._on_event(visitor))
-            if len(self._visitors) > _MOST_CONNECTIONS:
+            if len(self._visitors) > self._most:
                 self._leave(min(self._visitors, key=lambda each: each.until))
 
     def sweep(self) -> None:
         """Let those go that took too long; call it twice a second."""
         now = time.monotonic()
+        if self.is_open and self._exhausted:
+            self._watch()
         for visitor in [each for each in self._visitors if each.until < now]:
             if visitor.answered or not visitor.head:
                 self._leave(visitor)
             else:
                 self._answer(visitor, "GET", "", *_problem(408, "the request's headers did not arrive in time", ""))
+
+    def hurry(self) -> None:
+        """The server ends: who has not asked yet is not waited for."""
+        for visitor in self._visitors:
+            visitor.until = min(visitor.until, time.monotonic() + _HURRY_S)
 
     def leave_all(self) -> None:
         """Cut what is left."""

@@ -16,7 +16,7 @@ from tests.badmodels import BLOCK, POISON, DiesOnWarmUp, DiesWhile, Glutton, Han
 from tests.conftest import Serve
 from tests.models import Models, copy_model
 from tests.process import eventually, post_bytes
-from tests.server.lifecycle import BODY, clients_of, load_on, put, reloads, replace_by, status, workers
+from tests.server.lifecycle import BODY, children, clients_of, load_on, put, reloads, replace_by, status, workers
 
 
 def test_only_clients_of_the_worker_that_was_killed_lose_a_request(serve: Serve, models: Models) -> None:
@@ -68,6 +68,70 @@ def test_a_model_that_exhausts_the_memory(serve: Serve, models: Models) -> None:
         told = server.wait_event(lambda event: event.get("message") == "worker ended")
         assert "memory is exhausted" in told["reason"]
         server.terminate()
+
+
+def test_a_worker_that_is_ended_by_a_signal_without_a_name_comes_back(serve: Serve, models: Models) -> None:
+    server = serve(models("iris"))
+    (only,) = workers(server)
+    server.disconnect()
+    os.kill(only, signal.SIGRTMIN + 6)
+    told = server.wait_event(lambda event: event.get("message") == "worker ended")
+    assert f"signal {signal.SIGRTMIN + 6}" in told["reason"]
+    eventually(lambda: status(server, "/health/ready") == 200, "it is back", 30, 0.05)
+
+
+def limited_files(count: int) -> list[str]:
+    """The words before a command that leave it so many file descriptors."""
+    return ["sh", "-c", f'ulimit -n {count} && exec "$0" "$@"']
+
+
+def test_without_a_file_descriptor_a_worker_waits_for_one(serve: Serve, models: Models) -> None:
+    server = serve(models("iris"), prefix=limited_files(64))
+    idle = [server.connect() for _ in range(100)]
+    try:
+        server.wait_line(lambda line: "no connection can be accepted" in line)
+        last = server.connect()
+        last.send(post_bytes("/predict", BODY))
+        time.sleep(1)  # ten tries, which are not to be a line each
+    finally:
+        for connection in idle:
+            connection.close()
+    assert last.reply().status == 200
+    last.close()
+    assert sum("no connection can be accepted" in line for line in server.lines) <= 3
+
+
+def test_a_flood_does_not_end_the_start(serve: Serve, models: Models, tmp_path: Path) -> None:
+    until = tmp_path / "go"
+    server = serve(models.write(HangOnLoad(60, str(until))), wait="answering", WORKERS=2, prefix=limited_files(64))
+    flood = [server.connect() for _ in range(100)]
+    try:
+        for connection in flood:
+            connection.send(b"GET /health")
+        assert status(server, "/health/live") == 200
+        until.touch()
+        server.wait_event(lambda event: event.get("message") == "ready")
+    finally:
+        for connection in flood:
+            connection.close()
+    eventually(lambda: status(server, "/health/ready") == 200, "it answers", 20)
+
+
+def test_it_is_fit_to_be_the_first_process(serve: Serve, models: Models) -> None:
+    """As in a container: it ends its children's zombies and others' orphans, and SIGTERM, which PID 1 may ignore, ends it."""
+    server = serve(models("iris"), WORKERS=2, prefix=["unshare", "--pid", "--fork", "--mount-proc"])
+    (first,) = children(server)
+    of_first = Path(f"/proc/{first}/task/{first}/children")
+    before = of_first.read_text().split()
+    assert len(before) == 3
+    server.disconnect()
+    for pid in before[1:]:
+        os.kill(int(pid), signal.SIGKILL)
+    eventually(lambda: server.metric("ml_worker_restarts_total", reason="crash") == 2, "it was noticed", 20)
+    eventually(lambda: server.get("/health").json()["workers"]["ready"] == 2, "both are back", 30)
+    assert not set(of_first.read_text().split()) & set(before[1:])
+    os.kill(first, signal.SIGTERM)
+    assert server.wait() == 0
 
 
 def test_what_is_counted_never_falls(serve: Serve, models: Models, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_three_crashes_end_the_start(serve: Serve, models: Models) -> None:
     assert sum(event.get("message") == "worker ended" for event in server.events()) == 3
 
 
-@pytest.mark.parametrize("moment", ["serving", "reloading"])
+@pytest.mark.parametrize("moment", ["serving", "reloading", "to all"])
 def test_a_signal_under_load_loses_nothing_of_several_workers(
     serve: Serve, models: Models, tmp_path: Path, moment: str
 ) -> None:
@@ -103,10 +103,22 @@ def test_a_signal_under_load_loses_nothing_of_several_workers(
             put(models.file("string_labels"), tmp_path)
             server.signal(signal.SIGHUP)
             server.wait_event(lambda event: event.get("message") == "reloading")
+        if moment == "to all":  # as systemd does, and the supervisor is not the first to know
+            for pid in children(server):
+                os.kill(pid, signal.SIGTERM)
         server.signal()
         assert ends(server, 10) == 0
         assert idle.closed_within(5)
     assert load.lost == []
+
+
+def test_a_reload_that_is_asked_for_while_it_starts_is_no_end(serve: Serve, models: Models) -> None:
+    server = serve(models("iris"), wait="")
+    mask = Path(f"/proc/{server.pid}/status")
+    eventually(lambda: "SigBlk:\t0000000000000001" in mask.read_text(), "the signal is kept", 10, 0.0005)
+    server.signal(signal.SIGHUP)
+    server.wait_ready()
+    assert server.answer(BODY)["prediction"] == 0
 
 
 def test_the_port_opens_with_the_model_where_probes_only_connect(serve: Serve, models: Models, tmp_path: Path) -> None:

@@ -37,7 +37,26 @@ def test_a_message_to_nobody_is_dropped(pair: Pair) -> None:
 def test_a_long_reason_is_cut(pair: Pair) -> None:
     ours, theirs = pair
     ours.send({"failed": "x" * 300_000, "at": {"model": "y" * 100_000}})
-    assert theirs.receive() == {"failed": "x" * 4000, "at": {"model": "y" * 4000}}
+    ours.send({"model": ["z" * 300_000, "1"]})
+    read = theirs.receive()
+    assert read
+    assert set(read["failed"]) == {"x"}
+    assert len(read["failed"]) > 4000
+    assert set(read["at"]["model"]) == {"y"}
+    read = theirs.receive()
+    assert read
+    assert (set(read["model"][0]), read["model"][1]) == ({"z"}, "1")
+
+
+def test_without_blocking_a_full_channel_says_so(pair: Pair) -> None:
+    ours, theirs = pair
+    sent = 0
+    while ours.send({"do": "x" * 1000}, block=False):
+        sent += 1
+    assert sent > 3
+    while theirs.receive():
+        pass
+    assert ours.send({"do": "serve"}, block=False)
 
 
 def test_a_descriptor_travels_with_its_message(pair: Pair) -> None:

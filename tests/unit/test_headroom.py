@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.headroom import proportional_bytes, shortage
+from runtime.headroom import of_all, proportional_bytes, shortage
 
 MIB = 2**20
 VERSIONS = {
@@ -28,28 +28,30 @@ def test_this_process_has_memory() -> None:
     assert proportional_bytes(2**22 + 1) == 0
 
 
+def test_the_memory_of_several_is_added_up() -> None:
+    one = proportional_bytes(os.getpid())
+    assert of_all([os.getpid(), os.getpid()]) == pytest.approx(2 * one, rel=0.1)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_limit_of_the_container(tmp_path: Path, version: str) -> None:
-    have = proportional_bytes(os.getpid())
-    limit = have * 3
-    assert shortage([os.getpid()], 0, cgroup(tmp_path, version, str(limit), have)) == ""
-    told = shortage([os.getpid()], 0, cgroup(tmp_path, version, str(limit), have * 5 // 2))
-    assert f"under the container's limit of {limit // MIB:,} MiB" in told
-    assert "raise the limit" in told
-    # What the kernel would give back is free.
-    assert shortage([os.getpid()], 0, cgroup(tmp_path, version, str(limit), have * 5 // 2, have)) == ""
-
-
-def test_files_that_have_grown_need_more(tmp_path: Path) -> None:
-    have = proportional_bytes(os.getpid())
-    root = cgroup(tmp_path, "2", str(have * 4), have)
-    assert shortage([os.getpid()], have, root) == ""
-    assert shortage([os.getpid()], have * 3, root)
-    assert shortage([os.getpid()], -have * 3, root) == ""
+    assert shortage(40 * MIB, 0, cgroup(tmp_path, version, str(100 * MIB), 60 * MIB)) == ""
+    told = shortage(41 * MIB, 0, cgroup(tmp_path, version, str(1100 * MIB), 1060 * MIB))
+    assert "needs about 41 MiB, and 40 MiB are free under the container's limit of 1,100 MiB: raise the limit" in told
+    # What the kernel would give back is free, and so is what goes before.
+    assert shortage(41 * MIB, 0, cgroup(tmp_path, version, str(100 * MIB), 60 * MIB, MIB)) == ""
+    assert shortage(41 * MIB, MIB, cgroup(tmp_path, version, str(100 * MIB), 60 * MIB)) == ""
 
 
 @pytest.mark.parametrize("limit", ["max", str(2**62)])
 def test_without_a_limit_the_machine_counts(tmp_path: Path, limit: str) -> None:
     root = cgroup(tmp_path, "2", limit, 0)
-    assert shortage([os.getpid()], 0, root) == ""
-    assert "on this machine" in shortage([os.getpid()], 2**60, root)
+    assert shortage(MIB, 0, root) == ""
+    assert "on this machine" in shortage(2**60, 0, root)
+
+
+@pytest.mark.parametrize("field", ["", "inactive_file"])
+def test_what_nobody_can_read_is_no_limit(tmp_path: Path, field: str) -> None:
+    root = cgroup(tmp_path, "2", str(100 * MIB), 99 * MIB)
+    (root / "memory.stat").write_text(f"anon 5\n\n{field}\n")
+    assert shortage(50 * MIB, 0, root) == ""

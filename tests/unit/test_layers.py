@@ -18,6 +18,7 @@ LAYERS = [
     "rollout",
     "last_reload",
     "processes",
+    "overdue",
     "generation",
     "waiting_room",
     "source_watch",
