@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         file = options.result or newest()
-        replace_section(options.readme, render(json.loads(file.read_text()), file.name))
+        text = "\n\n".join([render(json.loads(file.read_text()), file.name), *_others()])
+        replace_section(options.readme, text)
     except BenchmarkError as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
@@ -50,6 +51,13 @@ def newest() -> Path:
     if not files:
         raise BenchmarkError("benchmarks/results has no core-*.json; run `make bench` first")
     return files[-1]
+
+
+def _others() -> list[str]:
+    """What the newest runs of the other kinds add."""
+    kinds = {"lifecycle": render_lifecycle, "soak": render_soak}
+    found = {kind: sorted(RESULTS.glob(f"{kind}-*.json")) for kind in kinds}
+    return [kinds[kind](json.loads(files[-1].read_text()), files[-1].name) for kind, files in found.items() if files]
 
 
 def replace_section(readme: Path, section: str) -> None:
@@ -70,6 +78,44 @@ def render(result: Result, file_name: str) -> str:
         parts += [f"**{scenario['title']}**", _absolute(result, scenario), _ratios(result, scenario)]
     parts += [_one_connection(result), _start_ups(result), _repeat(result, file_name)]
     return "\n\n".join(parts)
+
+
+def render_lifecycle(result: Result, file_name: str) -> str:
+    """What the supervisor, reloads and several workers cost, as Markdown."""
+    goals = {goal["series"]: goal for goal in result["goals"]}
+    rows = []
+    for name, series in result["series"].items():
+        goal = goals.get(name)
+        outcome = "" if goal is None else "reached" if goal["reached"] else "**not reached**"
+        rows.append([name, goal["goal"] if goal else "", *_shown(spread(series["values"])), outcome])
+    machine, settings = result["machine"], result["settings"]
+    where = f"{result['date'][:10]}, commit {result['commit'][:10]}, {machine['cpu']}, {machine['cores']} cores"
+    return (
+        f"**Supervisor, reloads, several workers**, cheap model, {settings['connections']} connections, {settings['rounds']} "
+        f"interleaved pairs; {where}. "
+        "A server has one core and wrk the other; during reloads, one after the other without a pause, the loader shares the "
+        f"server's core. Two workers share both cores with wrk. `benchmarks/results/{file_name}`\n\n"
+        + _table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
+    )
+
+
+def render_soak(result: Result, file_name: str) -> str:
+    """What `make soak` saw, as Markdown."""
+    rows = []
+    for name, facts in result["scenarios"].items():
+        shown = ", ".join(f"{key.replace('_', ' ')} {_fact(value)}" for key, value in facts.items() if key != "seconds")
+        rows.append([name.replace("_", " "), shown])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in [["scenario", "seen"], ["---", "---"], *rows])
+    head = f"**Soak**, `make soak`, {result['date'][:10]}, commit {result['commit'][:10]}."
+    return f"{head} `benchmarks/results/{file_name}`\n\n{table}"
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, list):
+        return " and ".join(map(_fact, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_fact(each)}" for key, each in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _introduction(result: Result) -> str:

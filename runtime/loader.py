@@ -31,8 +31,9 @@ if TYPE_CHECKING:  # numpy comes with it, and must not before the CPU budget is 
 
 log = logging.getLogger("runtime.loader")
 
-# A third of what a serving process gets where CPUs are short; at 10, a tenth, a reload took half a minute on a busy machine.
-_NICENESS: Final = 5
+# A seventh of a CPU that a serving process fills, by the kernel's weights: at 5, a quarter, reloads made its answers 1.3 times as
+# slow in the median, which is to be 1.2 at most; at 10, a tenth, a reload took half a minute.
+_NICENESS: Final = 8
 _PR_SET_PDEATHSIG: Final = 1
 
 
