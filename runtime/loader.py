@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # numpy comes with it, and must not before the CPU budget is 
 
 log = logging.getLogger("runtime.loader")
 
-# A seventh of a CPU that a serving process fills, by the kernel's weights: at 5, a quarter, reloads made its answers 1.3 times as
+# A seventh of a CPU that a serving process fills, by the kernel's weights: at 5, a quarter, reloads made answers 1.3 times as
 # slow in the median, which is to be 1.2 at most; at 10, a tenth, a reload took half a minute.
 _NICENESS: Final = 8
 _PR_SET_PDEATHSIG: Final = 1

@@ -168,8 +168,8 @@ class World:
         self.happened: list[object] = []
         self.children = Children(clock, slots or 1 + workers * 6, self.happened)
         self.host = Host(self.happened)
-        self.source = SimpleNamespace(look=lambda: self.lies, ask=lambda: self.source.changed(self.lies))
-        self.lies = files(1)
+        self.lies: Stamp = files(1)
+        self.source: Any = SimpleNamespace(look=lambda: self.lies, ask=lambda: self.source.changed(self.lies))
         self.metrics = Metrics()
         self.rollout = Rollout(
             SETTINGS,
@@ -460,7 +460,7 @@ def test_a_first_one_that_crashes_is_tried_three_times(world: World) -> None:
         assert world.host.given_up == []
         world.children.end(world.coming.workers[0])
         world.children.reap()
-        assert (world.rollout.reason == f"{CRASH}, while starting") is True
+        assert world.rollout.reason == f"{CRASH}, while starting"
         world.clock.let_pass(10)
     assert world.host.given_up == [f"{CRASH}, while starting"]
     world.clock.let_pass(3600)
@@ -533,7 +533,7 @@ def test_what_is_not_warm_in_time_is_ended(serving: World) -> None:
     serving.find(files(2))
     serving.warm(serving.coming.workers[0])
     serving.sweep(after=599)
-    assert serving.rollout.coming
+    assert serving.coming.number == 2
     serving.sweep(after=2)
     assert serving.rollout.coming is None
     assert len(serving.children.killed()) == 2
@@ -788,6 +788,7 @@ def test_when_they_are_mended_they_are(serving: World) -> None:
 
 def test_where_another_generation_comes_no_worker_is_started_again(serving: World) -> None:
     serving.find(files(2))
+    serving.lies = files(1)
     serving.children.end(serving.current.workers[0])
     serving.clock.let_pass(100)
     assert len(serving.current.workers) == 1
@@ -857,6 +858,16 @@ def test_a_stuck_worker_retires_when_another_is_warm(serving: World) -> None:
     serving.clock.let_pass(100)
     assert len(serving.children.started) == 3
     assert [serving.count(serving.metrics.worker_restarts, reason) for reason in ("stuck", "crash")] == [1, 0]
+
+
+def test_a_stuck_worker_that_ends_by_itself_has_its_replacement(serving: World) -> None:
+    stuck = serving.current.workers[0]
+    serving.children.say(stuck, stuck="a batch has been running for 40 s")
+    serving.children.end(stuck)
+    serving.clock.let_pass(100)
+    assert len(serving.children.started) == 3
+    serving.warm(serving.current.workers[-1])
+    assert commands(*serving.current.workers) == ["serve", "serve"]
 
 
 def test_a_worker_that_retires_may_be_stuck(serving: World) -> None:
