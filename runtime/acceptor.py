@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _YIELD_S: Final = 0.002
 # How long nothing is accepted where the process has no file descriptor left.
 _EXHAUSTED_S: Final = 0.1
+_LAST_TRIES: Final = 20
 _AT_ONCE: Final = 64
 
 
@@ -71,9 +72,14 @@ class Acceptor:
             return
         if sockets.let_no_more_in(self._listener):
             await asyncio.sleep(sockets.HANDSHAKE_S)
-        # Without a turn of the loop between: under load new connections would come for ever.
-        while self._accept_one():
-            pass
+        self._accepting = False
+        for _ in range(_LAST_TRIES):
+            # Without a turn of the loop between: under load new connections would come for ever.
+            while self._accept_one():
+                pass
+            if not self._exhausted:
+                break
+            await asyncio.sleep(_EXHAUSTED_S)
         self.stop()
         if self._tasks:
             await asyncio.wait(self._tasks)

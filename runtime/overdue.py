@@ -65,5 +65,5 @@ class Overdue:
 
 
 def _loads(of: Generation, process: Process) -> bool:
-    # A loader that forks has done its part when there are workers.
-    return not process.warm and not process.leaving and not (process.slot == 0 and of.workers)
+    # A loader that forks has done its part when there are workers, or were.
+    return not process.warm and not process.leaving and not (process.slot == 0 and (of.workers or of.facts))

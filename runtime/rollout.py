@@ -391,7 +391,7 @@ class Rollout:
 
     def _on_end_of_serving(self, of: Generation, process: Process, reason: str) -> None:
         facts = {"worker": process.slot, "generation": of.number, "pid": process.pid, "reason": reason}
-        log.error("worker ended", extra={"facts": facts})
+        log.error("worker ended" if process.slot else "loader ended", extra={"facts": facts})
         if process.slot == 0:  # none can be forked any more: another generation of the same files takes over in time
             self._source.ask()
             return
@@ -411,7 +411,7 @@ class Rollout:
             return  # it takes over, or `_fail` comes back here
         stamp = of.stamp if forking else self._source.look()
         if not forking and (of.forks or stamp != of.stamp):
-            if not of.well or self.last_reload.worth_trying(stamp):
+            if not of.well or stamp == of.stamp or self.last_reload.worth_trying(stamp):
                 self._source.ask()
             else:  # the revision that serves is gone, and what lies there has failed: one fewer serves until it is mended
                 self._loop.after(_LOOK_LATER_S, lambda: self._restart(of))

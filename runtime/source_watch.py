@@ -35,12 +35,16 @@ class SourceWatch:
         """What lies there now."""
         return revision.look(self._paths)
 
-    def wait(self, until: float) -> None:
-        """Tell when something lies there, or when the time is over; a reading of monotonic()."""
+    def wait(self, until: float, *, again: bool = False) -> None:
+        """Tell when something complete lies there, or when the time is over; a reading of monotonic()."""
         self._settling = True  # whoever asks meanwhile has what was asked for
         stamp = revision.look(self._paths[:1])
-        if time.monotonic() < until and not (stamp.files and stamp.quiet):
-            self._loop.after(_LOOK_AGAIN_S, lambda: self.wait(until))
+        over = time.monotonic() >= until
+        if stamp.files and not over and (again or not stamp.quiet):
+            self._settling = False
+            self.ask()
+        elif not stamp.files and not over:
+            self._loop.after(_LOOK_AGAIN_S, lambda: self.wait(until, again=True))
         else:
             self._settling = False
             if not self.stopped:

@@ -707,6 +707,30 @@ def test_one_that_was_told_to_end_before_its_pid_is_known_ends_then(forking: Wor
     assert dropped not in forking.rollout.generations
 
 
+def test_a_loader_whose_workers_are_gone_is_not_taken_for_one_that_loads(forking: World) -> None:
+    forking.sweep(after=700)
+    for _ in range(3):  # a request that ends whoever gets it
+        for worker in list(forking.current.workers):
+            forking.children.end(worker)
+        forking.sweep(after=10)
+        assert forking.children.killed() == []
+        for worker in forking.current.workers:
+            forking.children.tell_pid(worker)
+            forking.warm(worker)
+    assert forking.rollout.serving == 2
+
+
+def test_the_files_that_serve_are_worth_another_loader_though_one_has_failed(forking: World) -> None:
+    assert forking.current.loader
+    forking.children.end(forking.current.loader)
+    assert forking.coming.loader
+    forking.children.end(forking.coming.loader)
+    assert forking.told["status"] == "failed"
+    forking.children.end(forking.current.workers[0])
+    forking.clock.let_pass(100)
+    assert forking.coming.stamp == files(1)
+
+
 # --- a worker ends ----------------------------------------------------------------------------------------------------
 
 
