@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import socket
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
@@ -23,6 +24,7 @@ _YIELD_S: Final = 0.002
 # How long nothing is accepted where the process has no file descriptor left.
 _EXHAUSTED_S: Final = 0.1
 _LAST_TRIES: Final = 20
+_WARN_AGAIN_S: Final = 10.0
 _AT_ONCE: Final = 64
 
 
@@ -45,6 +47,7 @@ class Acceptor:
         self._others = others
         self._accepting = False
         self._exhausted = False
+        self._warned = -_WARN_AGAIN_S
         self._tasks: set[asyncio.Task[object]] = set()
 
     def start(self) -> None:
@@ -117,7 +120,8 @@ class Acceptor:
             return False
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                if not self._exhausted:
+                if time.monotonic() > self._warned + _WARN_AGAIN_S:
+                    self._warned = time.monotonic()
                     log.warning("no connection can be accepted, now and then another try is made: %s", error.strerror)
                 self._exhausted = True
                 if self._accepting:

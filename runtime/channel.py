@@ -43,7 +43,7 @@ class Channel:
         packet, longest = json.dumps(message).encode(), _MOST_BYTES
         while len(packet) > _MOST_BYTES:
             longest //= 2
-            packet = json.dumps(_cut(message, longest)).encode()
+            packet = json.dumps(_cut(message, longest)).encode() if longest else b'{"cut": true}'
         try:
             self._socket.setblocking(block)
             if descriptor is None:

@@ -105,6 +105,11 @@ class Generation:
         return [worker for worker in self.workers if not worker.leaving and not worker.stuck]
 
     @property
+    def lacks_loader(self) -> bool:
+        """Whether no worker can be forked any more."""
+        return self.forks and self.loader is None
+
+    @property
     def serving(self) -> list[Process]:
         return [worker for worker in self.workers if worker.serving and not worker.leaving]
 

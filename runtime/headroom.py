@@ -32,13 +32,19 @@ def of_all(pids: Iterable[int]) -> int:
     return sum(map(proportional_bytes, pids))
 
 
+def largest(pids: Iterable[int]) -> int:
+    """The resident memory of the largest of several processes, in bytes."""
+    return max((_of_process(pid, "status", "VmRSS:") for pid in pids), default=0)
+
+
 def proportional_bytes(pid: int) -> int:
     """A process's memory, with its share of what it shares (PSS); what is resident where the kernel does not tell that."""
-    for name, field in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/{name}").read_text().splitlines():
-                if line.startswith(field):
-                    return int(line.split()[1]) * 1024
+    return _of_process(pid, "smaps_rollup", "Pss:") or _of_process(pid, "status", "VmRSS:")
+
+
+def _of_process(pid: int, file: str, field: str) -> int:
+    with contextlib.suppress(OSError, LookupError):
+        return _field(Path(f"/proc/{pid}/{file}"), field) * 1024
     return 0
 
 
@@ -59,5 +65,5 @@ def _free_bytes(root: Path) -> tuple[int, str]:
 
 def _field(file: Path, name: str) -> int:
     """Raises LookupError without such a line."""
-    values = [line.split()[1] for line in file.read_text().splitlines() if line.startswith(f"{name} ")]
+    values = [words[1] for words in map(str.split, file.read_text().splitlines()) if words and words[0] == name]
     return int(values[0])

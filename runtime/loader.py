@@ -53,9 +53,9 @@ def main(document: str) -> int:
         loaded = _gently(lambda: _load(chosen, budget, launch, channel)) if launch.gently else _load(
             chosen, budget, launch, channel
         )  # fmt: skip
-        _end_with_parent(0)  # from now on it reads the channel, and has a grace period
         if launch.slot:
-            worker.serve(chosen, budget, loaded, place)
+            # Then it reads the channel, and has a grace period.
+            worker.serve(chosen, budget, loaded, place, opened=lambda: _end_with_parent(0))
             return exits.STOPPED
     except ArtifactFault as fault:
         channel.send({"failed": str(fault)})

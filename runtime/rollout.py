@@ -6,6 +6,7 @@ retire. The one that serves never notices one that fails. Standard library only.
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ _LIVED_S: Final = 60.0
 _ATTEMPTS: Final = 3
 # After a reload that did not fit, for memory becomes free when the one before has retired; and for files that have failed.
 _LOOK_LATER_S: Final = 30.0
+_SETTLED_WITHIN_S: Final = 10.0
 # Generations that may retire at once, each with its memory; the oldest is hurried.
 MOST_RETIRING: Final = 2
 
@@ -90,7 +92,8 @@ class Rollout:
         self._wish: Wish | None = None
         self._attempts = 1  # to start at all
         self._failures = 0  # crashes in a row
-        self._asks_again = False
+        self._looks_later = False
+        self._refused = False  # a reload, for the memory it needs
         self._was_ready = False
         self._stopping = False
         self.coming: Generation | None = None
@@ -119,23 +122,33 @@ class Rollout:
             needed = headroom.of_all(_pids(self.current)) + max(0, stamp.bytes - self.current.stamp.bytes)
             if short := self._shortage(needed):
                 self.last_reload.refused(stamp, short)
-                self._ask_again()
+                self._refused = True
+                self._look_later()
                 return
+        self._refused = False
         self._wish_for(Wish(stamp, self._forks))
 
     def _shortage(self, needed: int) -> str:
         # What is loading would be dropped for it.
         return headroom.shortage(needed, headroom.of_all(_pids(self.coming)) if self.coming else 0)
 
-    def _ask_again(self) -> None:
-        if not self._asks_again:
-            self._asks_again = True
-            self._loop.after(_LOOK_LATER_S, self._ask_for_refused)
+    def _look_later(self) -> None:
+        if not self._looks_later:
+            self._looks_later = True
+            self._loop.after(_LOOK_LATER_S, self._look)
 
-    def _ask_for_refused(self) -> None:
-        self._asks_again = False
-        if self.last_reload.told.get("status") == "refused":
-            self._source.ask()
+    def _look(self) -> None:
+        """What could not be done may be possible now: a reload that was refused, a worker of files that were broken."""
+        self._looks_later = False
+        current = self.current
+        if self._refused:
+            if current and self._source.look() == current.stamp and not current.lacks_loader:
+                self._refused = False
+                self.last_reload.withdrawn(current.stamp)
+            else:
+                self._source.ask()
+        if current:
+            self._restart(current)
 
     def differs(self, stamp: Stamp) -> bool:
         """Whether what lies there is to be loaded, for polling."""
@@ -188,16 +201,20 @@ class Rollout:
             process.vital = message["vital"]
         elif "loaded" in message:
             of.revision = message["revision"]
+            process.step, process.model = "opening what was loaded", None
         elif "forks" in message:
             self._fork_all(of, message["threads"])
         elif "ready" in message:
             process.warm = True
+            process.step, process.model = "waiting for the other workers", None  # whatever ends it now, no model did
             of.facts, of.hint = message["ready"], message["hint"]
             self._on_warm(of, process)
         elif "failed" in message:
             process.reason = message["failed"]
         elif "stuck" in message and not process.leaving:
-            self._replace(of, process, message["stuck"])
+            self._replace(of, process, message["stuck"], counted=True)
+        elif "leaves" in message and not process.leaving:
+            self._replace(of, process, message["leaves"], counted=False)
 
     def _fork_all(self, of: Generation, threads: int) -> None:
         if of is not self.coming or not of.loader:
@@ -217,7 +234,7 @@ class Rollout:
     def _fall_back(self, of: Generation, why: str) -> None:
         """Start the generation again with a process for each worker that loads by itself, which shares nothing."""
         self._metrics.add(self._metrics.fork_fallbacks)
-        if self.serving and (short := self._shortage(headroom.of_all(_pids(of)) * self._wanted)):
+        if self.serving and (short := self._shortage(headroom.largest(_pids(of)) * self._wanted)):
             self._fail(of, f"{why}, so each would have to load by itself, but {short}")
             return
         log.warning("workers are not forked, each loads the model by itself: %s", why)
@@ -237,7 +254,6 @@ class Rollout:
         """All its workers are warm: it serves from now on, and the one before retires."""
         old, self.current, self.coming = self.current, new, None
         self._forks &= new.forks  # what could not be forked once is not tried again: that may take LOAD_TIMEOUT_S
-        self._failures = 0
         for worker in new.workers:
             self._serve(worker)
         if old:
@@ -264,7 +280,7 @@ class Rollout:
             old.loader.end()
         for worker in old.workers:
             worker.retire()
-        for each in [each for each in self.retiring if each.workers and each.workers[0].serving][:-MOST_RETIRING]:
+        for each in [each for each in self.retiring if any(worker.serving for worker in each.workers)][:-MOST_RETIRING]:
             self._hurry(each)
         self._forget_if_gone(old)
 
@@ -313,7 +329,7 @@ class Rollout:
                 self._loop.after(self._backoff(), lambda: self._restart(current))
         else:
             self.reason = reason
-            self._loop.after(self._backoff(), self._source.ask)
+            self._loop.after(self._backoff(), self._ask)
 
     def _backoff(self) -> float:
         delay = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
@@ -327,7 +343,8 @@ class Rollout:
         loading = [each for each in (self.coming, self.current) if each]
         for what, of, process in self._overdue.verdicts(loading, self.retiring, beats):
             if what == "silent":
-                process.reason, process.stuck = "its event loop has not turned for longer than STUCK_AFTER_S", True
+                process.reason = "its event loop has not turned for longer than STUCK_AFTER_S"
+                self._count_stuck(process)
                 process.kill()
             elif what == "lingering":
                 process.stop(time.monotonic() + self._grace_period_s)
@@ -386,20 +403,25 @@ class Rollout:
         self._attempts += 1
         self._drop(of)
         self.reason = reason
-        self._loop.after(self._backoff(), self._source.ask)
+        self._loop.after(self._backoff(), self._ask)
         return True
+
+    def _ask(self) -> None:
+        # Where nothing serves, files that are written without end are not waited for without end.
+        self._source.ask(math.inf if self.serving else _SETTLED_WITHIN_S)
 
     def _on_end_of_serving(self, of: Generation, process: Process, reason: str) -> None:
         facts = {"worker": process.slot, "generation": of.number, "pid": process.pid, "reason": reason}
         log.error("worker ended" if process.slot else "loader ended", extra={"facts": facts})
+        if (process.warm or process.slot == 0) and time.monotonic() - process.began > _LIVED_S:
+            self._failures = 0
         if process.slot == 0:  # none can be forked any more: another generation of the same files takes over in time
-            self._source.ask()
+            self._loop.after(self._backoff(), self._ask)
             return
-        self._metrics.add(self._metrics.worker_restarts, "stuck" if process.stuck and process.reason else "crash")
+        if not process.stuck:
+            self._metrics.add(self._metrics.worker_restarts, "crash")
         if not of.serving:
             self.reason = f"a worker ended: {reason}"
-        if process.warm and time.monotonic() - process.began > _LIVED_S:
-            self._failures = 0
         self._loop.after(self._backoff(), lambda: self._restart(of))
 
     def _restart(self, of: Generation) -> None:
@@ -412,9 +434,9 @@ class Rollout:
         stamp = of.stamp if forking else self._source.look()
         if not forking and (of.forks or stamp != of.stamp):
             if not of.well or stamp == of.stamp or self.last_reload.worth_trying(stamp):
-                self._source.ask()
+                self._ask()
             else:  # the revision that serves is gone, and what lies there has failed: one fewer serves until it is mended
-                self._loop.after(_LOOK_LATER_S, lambda: self._restart(of))
+                self._look_later()
             return
         if not self._make_room(1):
             self._loop.after(_LOOK_AGAIN_S, lambda: self._restart(of))
@@ -429,12 +451,21 @@ class Rollout:
             log.error("no process can be started: %s", error.strerror)
             self._loop.after(self._backoff(), lambda: self._restart(of))
 
-    def _replace(self, of: Generation, process: Process, reason: str) -> None:
+    def _replace(self, of: Generation, process: Process, reason: str, *, counted: bool) -> None:
         """Another worker comes; this one retires when that is warm."""
+        facts = {"worker": process.slot, "pid": process.pid, "reason": reason}
+        if counted:
+            log.error("worker is stuck", extra={"facts": facts})
+            self._count_stuck(process)
+        else:
+            log.warning("worker leaves", extra={"facts": facts})
         process.stuck = True
-        log.error("worker is stuck", extra={"facts": {"worker": process.slot, "pid": process.pid, "reason": reason}})
-        self._metrics.add(self._metrics.worker_restarts, "stuck")
         self._restart(of)
+
+    def _count_stuck(self, process: Process) -> None:
+        if not process.stuck:
+            process.stuck = True
+            self._metrics.add(self._metrics.worker_restarts, "stuck")
 
 
 def _pids(of: Generation) -> list[int]:

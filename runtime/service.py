@@ -130,10 +130,9 @@ class Service:
             loop.add_signal_handler(number, on_signal, number)
 
     def _leave_alone(self) -> None:
-        """A signal that came to this process and, as time has shown, not to the supervisor: others serve on."""
-        if not self._stopping.is_set():
-            self._retire()
-            self._begin_stop(asyncio.get_running_loop().time() + self._settings.grace_period_s)
+        """A signal that came to this process and, as time has shown, not to the supervisor: another takes its place first."""
+        if self._channel is not None and not self._stopping.is_set():
+            self._channel.send({"leaves": "it was sent a signal to end"})
 
     def _on_message(self) -> None:
         assert self._channel is not None  # noqa: S101 - only a process with one has it read

@@ -29,6 +29,8 @@ class SourceWatch:
         self._loop = loop
         self._paths = paths
         self._settling = False
+        self._until = math.inf  # settled or not
+        self._changing: set[str] = set()
         self.stopped = False
 
     def look(self) -> Stamp:
@@ -56,11 +58,13 @@ class SourceWatch:
         if not self._settling and not self.stopped and differs(self.look()):
             self.ask()
 
-    def ask(self) -> None:
-        """Tell as soon as nothing is being written any more; asking twice meanwhile is asking once."""
+    def ask(self, within_s: float = math.inf) -> None:
+        """Tell as soon as nothing is being written any more, or within that time; asking twice meanwhile is asking once."""
+        now = time.monotonic()
+        self._until = min(self._until, now + within_s)
         if not self._settling:
             self._settling = True
-            now = time.monotonic()
+            self._changing.clear()
             self._settle(self.look(), now, now + _SAY_AFTER_S)
 
     def _settle(self, seen: Stamp, since: float, say_at: float) -> None:
@@ -68,13 +72,14 @@ class SourceWatch:
         stamp, now = self.look(), time.monotonic()
         if stamp != seen:
             since = now
-        if now - since >= revision.SETTLE_S:
-            self._settling = False
+            self._changing |= {file[0] for file in set(stamp.files) ^ set(seen.files)}
+        if now - since >= revision.SETTLE_S or now >= self._until:
+            self._settling, self._until = False, math.inf
             if not self.stopped:
                 self.changed(stamp)
             return
         if now > say_at:
-            changing = sorted({file[0] for file in set(stamp.files) ^ set(seen.files)})
-            log.warning("files are still being written, the reload waits", extra={"facts": {"files": changing[:5]}})
+            files = sorted(self._changing)[:5]
+            log.warning("files are still being written, the reload waits", extra={"facts": {"files": files}})
             say_at = math.inf
         self._loop.after(_LOOK_AGAIN_S, lambda: self._settle(stamp, since, say_at))

@@ -76,7 +76,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until a signal, or until the first model cannot be had."""
-        self._loop.catch((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD), self._on_signals)
+        reloads = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]  # as nohup wants it
+        self._loop.catch([signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *reloads], self._on_signals)
         if self._settings["bind"] == "early":
             self._listen()
         self._loop.after(0.0, self._sweep)
@@ -187,14 +188,14 @@ class Supervisor:
     # --- signals ------------------------------------------------------------------------------------------------------
 
     def _on_signals(self, came: bytes) -> None:
-        if signal.SIGCHLD in came:
-            self._processes.reap()
         for number in came:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._on_stop(number)
-            elif number == signal.SIGHUP:
-                self._rollout.last_reload.retry()
-                self._source.ask()
+        if signal.SIGCHLD in came:  # after a signal to all processes these ends are no crashes
+            self._processes.reap()
+        if signal.SIGHUP in came:
+            self._rollout.last_reload.retry()
+            self._source.ask()
 
     def _on_stop(self, number: int) -> None:
         self._signals += 1

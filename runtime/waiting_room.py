@@ -7,9 +7,9 @@ request's head and no body. Standard library only; all calls on the supervisor's
 import contextlib
 import json
 import logging
+import os
 import re
 import resource
-import secrets
 import selectors
 import socket
 import time
@@ -152,7 +152,7 @@ class WaitingRoom:
         words = lines[0].split(" ")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             self._answer(visitor, "GET", request_id, *_problem(400, "this is no HTTP/1.1 request that can be read", request_id))
             return

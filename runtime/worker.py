@@ -30,10 +30,11 @@ def serve(
     loaded: "Loaded",
     place: Place,
     raise_threads: Callable[[], None] = lambda: None,
+    opened: Callable[[], None] = lambda: None,
 ) -> None:
     """Open the models, then serve until the end; raises ArtifactFault. The collector must be off when this is called.
 
-    `raise_threads` is called in every thread that runs models, before it does.
+    `raise_threads` is called in every thread that runs models, before it does; `opened` when all are open and warm.
     """
     import uvloop
 
@@ -49,6 +50,7 @@ def serve(
 
     raise_threads()
     load.open_all(loaded, chosen.max_batch_rows, tell)
+    opened()
     # What was loaded stays: the collector need not walk through it again, which would stall requests for 50 ms and more.
     gc.freeze()
     gc.enable()

@@ -80,6 +80,20 @@ def test_a_worker_that_is_ended_by_a_signal_without_a_name_comes_back(serve: Ser
     eventually(lambda: status(server, "/health/ready") == 200, "it is back", 30, 0.05)
 
 
+def test_a_worker_that_is_told_to_end_loses_nothing(serve: Serve, models: Models) -> None:
+    server = serve(models("iris"))
+    (only,) = workers(server)
+    with load_on(server) as load:
+        eventually(lambda: load.answered > 50, "the load runs", 20)
+        os.kill(only, signal.SIGTERM)
+        server.wait_event(lambda event: event.get("message") == "worker leaves")
+        eventually(lambda: only not in workers(server), "another has its place", 60, 0.05)
+        before = load.answered
+        eventually(lambda: load.answered > before + 50, "it serves", 20)
+    assert load.lost == []
+    assert server.metric("ml_worker_restarts_total") == 0
+
+
 def limited_files(count: int) -> list[str]:
     """The words before a command that leave it so many file descriptors."""
     return ["sh", "-c", f'ulimit -n {count} && exec "$0" "$@"']

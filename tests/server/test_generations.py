@@ -121,6 +121,14 @@ def test_a_reload_that_is_asked_for_while_it_starts_is_no_end(serve: Serve, mode
     assert server.answer(BODY)["prediction"] == 0
 
 
+def test_under_nohup_a_shell_that_closes_reloads_nothing(serve: Serve, models: Models) -> None:
+    server = serve(models("iris"), prefix=["sh", "-c", 'trap "" HUP; exec "$0" "$@"'])
+    server.signal(signal.SIGHUP)
+    assert server.answer(BODY)["prediction"] == 0
+    assert not any(event.get("message") == "reloading" for event in server.events())
+    assert server.get("/health").json()["generation"] == 1
+
+
 def test_the_port_opens_with_the_model_where_probes_only_connect(serve: Serve, models: Models, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -48,6 +48,12 @@ def test_a_long_reason_is_cut(pair: Pair) -> None:
     assert (set(read["model"][0]), read["model"][1]) == ({"z"}, "1")
 
 
+def test_what_cannot_be_cut_is_left_out(pair: Pair) -> None:
+    ours, theirs = pair
+    ours.send({"x" * 100_000: 1})
+    assert theirs.receive() == {"cut": True}
+
+
 def test_without_blocking_a_full_channel_says_so(pair: Pair) -> None:
     ours, theirs = pair
     sent = 0

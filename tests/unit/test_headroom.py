@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.headroom import of_all, proportional_bytes, shortage
+from runtime.headroom import largest, of_all, proportional_bytes, shortage
 
 MIB = 2**20
 VERSIONS = {
@@ -31,6 +31,11 @@ def test_this_process_has_memory() -> None:
 def test_the_memory_of_several_is_added_up() -> None:
     one = proportional_bytes(os.getpid())
     assert of_all([os.getpid(), os.getpid()]) == pytest.approx(2 * one, rel=0.1)
+
+
+def test_the_largest_counts_with_what_it_shares() -> None:
+    assert largest([os.getpid(), 2**22 + 1]) >= proportional_bytes(os.getpid())
+    assert largest([]) == 0
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -1,6 +1,7 @@
 """What becomes of the generations: processes that a test speaks for, and a clock of which it is the master."""
 
 import itertools
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -166,10 +167,11 @@ class World:
     def __init__(self, clock: Clock, *, workers: int = 2, forks: bool = False, slots: int | None = None) -> None:
         self.clock = clock
         self.happened: list[object] = []
+        self.patience: list[float] = []
         self.children = Children(clock, slots or 1 + workers * 6, self.happened)
         self.host = Host(self.happened)
         self.lies: Stamp = files(1)
-        self.source: Any = SimpleNamespace(look=lambda: self.lies, ask=lambda: self.source.changed(self.lies))
+        self.source: Any = SimpleNamespace(look=lambda: self.lies, ask=self.ask)
         self.metrics = Metrics()
         self.rollout = Rollout(
             SETTINGS,
@@ -181,6 +183,10 @@ class World:
             self.host,
             forks=forks,
         )
+
+    def ask(self, within_s: float = math.inf) -> None:
+        self.patience.append(within_s)
+        self.source.changed(self.lies)
 
     @property
     def coming(self) -> Generation:
@@ -567,6 +573,38 @@ def test_where_no_process_can_be_started_at_all_the_server_ends(world: World) ->
     assert world.rollout.generations == []
 
 
+def test_a_worker_that_waits_for_the_others_ends_for_no_model(serving: World) -> None:
+    serving.find(files(2))
+    waiting = serving.coming.workers[0]
+    at_model(serving, waiting, vital=False)
+    serving.warm(waiting)
+    serving.children.end(waiting, "it was killed by SIGKILL")
+    assert serving.rollout.coming is None
+    assert serving.told["reason"] == "it was killed by SIGKILL, while waiting for the other workers"
+
+
+def test_what_was_refused_is_tried_again_though_another_failed_meanwhile(
+    serving: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving.find(files(2))
+    monkeypatch.setattr(headroom, "shortage", lambda *_: "it needs more")
+    serving.lies = files(3)
+    serving.find(files(3))
+    serving.fail("it is broken")
+    monkeypatch.setattr(headroom, "shortage", lambda *_: "")
+    serving.clock.let_pass(31)
+    assert serving.coming.stamp == files(3)
+
+
+def test_what_was_refused_and_is_gone_is_forgotten(serving: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headroom, "shortage", lambda *_: "it needs more")
+    serving.find(files(2))
+    serving.lies = files(1)
+    serving.clock.let_pass(31)
+    assert (serving.told, serving.rollout.coming) == ({}, None)
+    assert serving.count(serving.metrics.reloads, "refused") == 1
+
+
 # --- workers are forked -----------------------------------------------------------------------------------------------
 
 
@@ -618,10 +656,11 @@ def test_a_fall_back_that_fails_too_does_not(forking: World) -> None:
 def test_a_fall_back_must_fit_into_the_memory(forking: World, monkeypatch: pytest.MonkeyPatch) -> None:
     needed: list[tuple[int, int]] = []
     monkeypatch.setattr(headroom, "of_all", lambda pids: 1000 * len(list(pids)))
+    monkeypatch.setattr(headroom, "largest", lambda _: 900)
     forking.find(files(2))
     monkeypatch.setattr(headroom, "shortage", lambda *asked: needed.append(asked) or "it needs more")
     forking.fork(threads=2)
-    assert needed == [(2000, 1000)]  # one for each of two workers, and the loader goes
+    assert needed == [(1800, 1000)]  # one for each of two workers, and the loader goes
     assert (forking.rollout.coming, forking.rollout.serving) == (None, 2)
     assert "each would have to load by itself, but it needs more" in forking.told["reason"]
 
@@ -657,10 +696,24 @@ def test_a_loader_that_dies_is_replaced_with_its_generation(forking: World) -> N
     old = forking.current
     assert old.loader
     forking.children.end(old.loader)
+    forking.clock.let_pass(0)
     assert (forking.rollout.serving, forking.coming.stamp, forking.coming.number) == (2, files(1), 2)
     assert forking.count(forking.metrics.worker_restarts, "crash") == 0
     forking.warm(*forking.fork())
     assert (forking.current.number, forking.rollout.retiring) == (2, [old])
+
+
+def test_a_loader_that_dies_again_and_again_costs_more_each_time(forking: World) -> None:
+    began = forking.clock.now
+    for _ in range(4):
+        assert forking.current.loader
+        forking.children.end(forking.current.loader)
+        forking.clock.let_pass(5)
+        forking.warm(*forking.fork())
+    starts = [
+        at for (_, slot, _), at in zip(forking.children.started[1:], forking.children.times[3::3], strict=False) if slot == 0
+    ]
+    assert [round(at - began, 1) for at in starts] == [0, 5.5, 11, 17]
 
 
 def test_a_worker_is_forked_again(forking: World) -> None:
@@ -690,6 +743,7 @@ def test_a_worker_whose_loader_hangs_costs_the_loader(forking: World) -> None:
     forking.sweep(after=601)
     assert forking.children.killed() == [loader]
     forking.children.reap()
+    forking.clock.let_pass(1)
     assert forking.coming.stamp == files(1)
 
 
@@ -723,6 +777,7 @@ def test_a_loader_whose_workers_are_gone_is_not_taken_for_one_that_loads(forking
 def test_the_files_that_serve_are_worth_another_loader_though_one_has_failed(forking: World) -> None:
     assert forking.current.loader
     forking.children.end(forking.current.loader)
+    forking.clock.let_pass(0)
     assert forking.coming.loader
     forking.children.end(forking.coming.loader)
     assert forking.told["status"] == "failed"
@@ -808,6 +863,35 @@ def test_when_they_are_mended_they_are(serving: World) -> None:
     serving.lies = files(1)
     serving.clock.let_pass(31)
     assert serving.children.started[-1] == (1, 1, True)
+
+
+def test_only_what_serves_can_wait_for_files_that_are_written_without_end(serving: World) -> None:
+    serving.lies = files(2)
+    serving.children.end(serving.current.workers[0])
+    serving.clock.let_pass(0)
+    serving.fail("it is broken")
+    serving.children.reap()
+    serving.children.end(serving.current.workers[0])
+    serving.clock.let_pass(100)
+    assert (serving.patience[0], serving.patience[-1]) == (math.inf, 10.0)
+
+
+def test_a_worker_that_was_told_to_end_has_another_in_its_place_first(serving: World) -> None:
+    leaving = serving.current.workers[0]
+    serving.children.say(leaving, leaves="it was sent a signal to end")
+    assert serving.children.started[-1] == (1, 3, True)
+    serving.warm(serving.current.workers[-1])
+    assert commands(leaving) == ["serve", "retire"]
+    serving.children.end(leaving, "it ended with exit code 0")
+    assert [serving.count(serving.metrics.worker_restarts, reason) for reason in ("stuck", "crash")] == [0, 0]
+
+
+def test_a_stuck_worker_counts_once(serving: World) -> None:
+    stuck = serving.current.workers[0]
+    serving.children.say(stuck, stuck="a batch has been running for 40 s")
+    serving.sweep(after=50, slot_1=41)
+    serving.children.reap()
+    assert [serving.count(serving.metrics.worker_restarts, reason) for reason in ("stuck", "crash")] == [1, 0]
 
 
 def test_where_another_generation_comes_no_worker_is_started_again(serving: World) -> None:

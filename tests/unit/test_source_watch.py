@@ -108,6 +108,20 @@ def test_after_long_it_says_what_is_still_being_written(source: Source, caplog: 
     assert source.told == []
 
 
+def test_who_cannot_wait_has_what_lies_there(source: Source) -> None:
+    source.watch.ask()
+    for written in range(2, 100):
+        source.let_pass(0.1)
+        source.lies = files(written)
+        if written == 20:
+            source.watch.ask(3.0)
+    assert len(source.told) == 1
+    source.let_pass(1)
+    source.watch.ask()
+    source.let_pass(0.4)
+    assert len(source.told) == 1  # whoever asks next waits as ever
+
+
 def test_asking_twice_meanwhile_is_asking_once(source: Source) -> None:
     source.watch.ask()
     source.watch.ask()
