@@ -95,8 +95,8 @@ def render_lifecycle(result: Result, file_name: str) -> str:
         f"interleaved pairs; {where}. "
         "A server has one core and wrk the other; during reloads, one after the other without a pause, the loader shares the "
         f"server's core, of which it gets a seventh: where 0 are counted in a cell of {3 * settings['seconds']} s, the load "
-        f"took all of it, and the hand-over is not in it. Two workers share both cores with wrk. `benchmarks/results/{file_name}`\n\n"
-        + _table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
+        "took all of it, and the hand-over is not in it. Two workers share both cores with wrk. "
+        f"`benchmarks/results/{file_name}`\n\n" + _table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
     )
 
 
