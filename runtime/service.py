@@ -231,9 +231,10 @@ class Service:
         # Longer than a terminal's line may be: then only the page with the schema.
         request = f"-d {shlex.quote(body)}" if 0 < len(body) <= 2000 else f"-d @FILE   (its form: {address}/docs)"
         several = len(self._repository.listed) > 1
+        health = {name: value for name, value in self._health.body().items() if name != "workers"}  # they are not told yet
         return (
             f"\n  serving  {address}  (docs: {address}/docs)\n"
-            f"  health   curl {address}/health   -> {orjson.dumps(self._health.body()).decode()}\n"
+            f"  health   curl {address}/health   -> {orjson.dumps(health).decode()}\n"
             + (f"  models   curl {address}/models\n" if several else "")
             + f"  try      curl -X POST {address}{path} -H 'Content-Type: application/json' {request}\n\n"
         )
