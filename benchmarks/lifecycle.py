@@ -1,7 +1,7 @@
 """What the supervisor costs, part of `make bench`: its worker against a bare one, reloads, start-up, two workers against one.
 
-Servers compared have one core (reloads: all), the load generator another; pairs are measured one right after the other, and
-ratios taken within a pair. The result goes to benchmarks/results.
+Servers compared have one core, which a reload's loader shares, the load generator has another; pairs are measured one right
+after the other, and ratios taken within a pair. The result goes to benchmarks/results.
 """
 
 import argparse

@@ -106,7 +106,7 @@ def render_soak(result: Result, file_name: str) -> str:
     for name, facts in result["scenarios"].items():
         shown = ", ".join(f"{key.replace('_', ' ')} {_fact(value)}" for key, value in facts.items() if key != "seconds")
         rows.append([name.replace("_", " "), shown])
-    table = "\n".join(f"| {' | '.join(row)} |" for row in [["scenario", "seen"], ["---", "---"], *rows])
+    table = _table(["scenario", "seen"], rows, left=2)
     head = f"**Soak**, `make soak`, {result['date'][:10]}, commit {result['commit'][:10]}."
     return f"{head} `benchmarks/results/{file_name}`\n\n{table}"
 
@@ -228,9 +228,9 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Render a Markdown table, the first column to the left, the others to the right."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Render a Markdown table, the first columns to the left, the others to the right."""
+    rule = [*["---"] * left, *["---:"] * (len(head) - left)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
 
 

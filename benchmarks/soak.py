@@ -34,7 +34,6 @@ from tests.process import Server, eventually, post_bytes
 from tests.server.lifecycle import clients_of, load_on, put, workers
 
 RESULTS = Path(__file__).with_name("results")
-BODY = b'{"features": [5.1, 3.5, 1.4, 0.2]}'
 Facts = dict[str, Any]
 
 
@@ -87,7 +86,7 @@ class Soak:
         for _ in range(count):
             with (
                 self.serving(self.source("iris"), WORKERS=2) as server,
-                load_on(server, BODY, until_refused=True, pause_s=0) as load,
+                load_on(server, until_refused=True, pause_s=0) as load,
             ):
                 eventually(lambda load=load: load.answered > 100, "the load runs", 60)
                 server.signal()

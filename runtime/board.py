@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
+from runtime.fitting import fit
+
 log = logging.getLogger(__name__)
 
 FREE: Final = 0
@@ -180,10 +182,7 @@ class Board:
 
     def publish(self, document: dict[str, Any]) -> None:
         """Tell all processes this, with its longest strings cut if it is too long; the supervisor only."""
-        text, longest = json.dumps(document).encode(), _DOCUMENT_BYTES
-        while len(text) > _DOCUMENT_BYTES - 8:
-            longest //= 2
-            text = json.dumps(_cut(document, longest)).encode() if longest else b"{}"
+        text = fit(document, _DOCUMENT_BYTES - 8) or b"{}"
         self._memory[8 : 8 + len(text)] = text
         self._memory[:8] = struct.pack("=II", len(text), zlib.crc32(text))
 
@@ -200,9 +199,3 @@ class Board:
                 break
             time.sleep(0.0001)
         return self._last
-
-
-def _cut(value: Any, longest: int) -> Any:
-    if isinstance(value, str):
-        return value[:longest]
-    return {name: _cut(each, longest) for name, each in value.items()} if isinstance(value, dict) else value

@@ -7,6 +7,8 @@ import json
 import socket
 from typing import Any, Final
 
+from runtime.fitting import fit
+
 Message = dict[str, Any]
 
 # A reason may hold the names of many models; the kernel takes about 200 KB in one packet.
@@ -40,10 +42,7 @@ class Channel:
 
         False if there is no room for it, because the other end has not read for long; only without `block`.
         """
-        packet, longest = json.dumps(message).encode(), _MOST_BYTES
-        while len(packet) > _MOST_BYTES:
-            longest //= 2
-            packet = json.dumps(_cut(message, longest)).encode() if longest else b'{"cut": true}'
+        packet = fit(message, _MOST_BYTES) or b'{"cut": true}'
         try:
             self._socket.setblocking(block)
             if descriptor is None:
@@ -73,11 +72,3 @@ class Channel:
 
     def close(self) -> None:
         self._socket.close()
-
-
-def _cut(value: Any, longest: int) -> Any:
-    if isinstance(value, str):
-        return value[:longest]
-    if isinstance(value, list):
-        return [_cut(each, longest) for each in value]
-    return {name: _cut(each, longest) for name, each in value.items()} if isinstance(value, dict) else value

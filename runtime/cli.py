@@ -60,10 +60,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; ends the process with its exit code."""
     given = parser().parse_args(arguments)
-    # As PID 1 a process without a handler ignores SIGTERM, and importing what follows takes a while. An inspection that was
-    # stopped has not found all to be well.
     if given.command == "serve":  # what lies there is loaded anyway; without this, a request to reload would end it
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+    # As PID 1 a process without a handler ignores SIGTERM, and importing what follows takes a while. An inspection that was
+    # stopped has not found all to be well.
     for number in (signal.SIGTERM, signal.SIGINT):
         code = 0 if given.command == "serve" else 128 + number
         signal.signal(number, lambda *_, code=code: os._exit(code))
@@ -92,7 +92,7 @@ def _serve(given: argparse.Namespace) -> int:
     logging.getLogger(__name__).info("cpu budget", extra={"facts": facts})
     command = launch.command("supervisor", json.dumps({"settings": chosen.resolved(), "workers": workers}))
     # What comes between now and the supervisor's own handlers is kept for these.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     try:
         os.execv(command[0], command)  # noqa: S606 - the same interpreter
     except OSError as error:

@@ -65,7 +65,8 @@ class SourceWatch:
         if not self._settling:
             self._settling = True
             self._changing.clear()
-            self._settle(self.look(), now, now + _SAY_AFTER_S)
+            seen = self.look()
+            self._loop.after(_LOOK_AGAIN_S, lambda: self._settle(seen, now, now + _SAY_AFTER_S))
 
     def _settle(self, seen: Stamp, since: float, say_at: float) -> None:
         # Not by the times of the files: a file server's clock is not this machine's.

@@ -68,6 +68,7 @@ LAYERS = [
     "place",
     "board",
     "channel",
+    "fitting",
     "launch",
     "entry",
     "exits",
