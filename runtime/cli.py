@@ -7,6 +7,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; ends the process with its exit code."""
-    given = parser().parse_args(arguments)
+    given = parser().parse_args(_known(sys.argv[1:] if arguments is None else arguments))
     if given.command == "serve":  # what lies there is loaded anyway; without this, a request to reload would end it
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
     # As PID 1 a process without a handler ignores SIGTERM, and importing what follows takes a while. An inspection that was
@@ -70,6 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from runtime import exits
 
     exits.end(_COMMANDS[given.command](given))
+
+
+def _known(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments as they are; ends the process where the first is no command, which is how shells are asked for."""
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+        commands, other = ", ".join(_COMMANDS), arguments[0]
+        parser().error(
+            f"there is no command {other!r}, only {commands}. Another program of an image is run by "
+            f"docker run --entrypoint {shlex.quote(other)} IMAGE"
+        )
+    return arguments
 
 
 def _serve(given: argparse.Namespace) -> int:

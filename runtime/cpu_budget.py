@@ -107,14 +107,17 @@ def memory_limit(root: Path = CGROUP_ROOT) -> int:
 
 
 def apply(budget: CpuBudget, threads: int | None = None) -> None:
-    """Set the thread variables of the numerical libraries, to `threads` where they must have fewer than the budget allows.
+    """Set the variables that the numerical libraries read at import: their threads, and that nothing is reported.
 
+    They get `threads` where they must have fewer than the budget allows.
     Raises RuntimeError if one of them is already imported.
     """
     imported = sorted({"numpy", "sklearn", "onnxruntime"} & sys.modules.keys())
     if imported:
         raise RuntimeError(f"the CPU budget must be applied before {', '.join(imported)} is imported")
     _set_variables(threads or budget.threads)
+    # Since 1.29 onnxruntime reports to its maker by default; code beside a model may import it before our backend does.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 def raise_threads(threads: int) -> None:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from runtime import cpu_budget
 from runtime.channel import Channel, Message
 from runtime.revision import Stamp
 
@@ -135,4 +136,5 @@ def ended_by(status: int) -> str:
         return f"it ended with exit code {code}"
     known = {each.value: each.name for each in signal.Signals}  # real-time signals have no names
     name = known.get(-code, f"signal {-code}")
-    return f"it was killed by {name}" + (", perhaps because the memory is exhausted" if name == "SIGKILL" else "")
+    limit = f", perhaps because the memory is exhausted, of which it may have {cpu_budget.memory_limit() // 2**20:,} MiB"
+    return f"it was killed by {name}" + (limit if name == "SIGKILL" else "")

@@ -14,8 +14,9 @@ from runtime.content import ENDINGS
 from runtime.errors import ModelNotThere, plural
 
 PUT_ONE_THERE = (
-    f"Served are files that end in {ENDINGS}, and MLflow's directories. Put one there (in a Dockerfile: "
-    "COPY model.joblib /app/models/; with a volume: -v ./models:/app/models:ro), or say with MODEL_PATH where it is"
+    f"Served are files that end in {ENDINGS}, and MLflow's directories. Put one there (a Dockerfile of two lines: "
+    "FROM org/ml-runtime:cpu and COPY model.joblib /app/models/; or a volume: -v ./models:/app/models:ro), "
+    "or say with MODEL_PATH where it is"
 )
 
 
@@ -79,7 +80,7 @@ def denied(path: Path) -> str:
         wanted = os.R_OK | os.X_OK if stat.S_ISDIR(found.st_mode) else os.R_OK
         if not os.access(place, wanted, effective_ids=True):
             mode = f"the mode {stat.S_IMODE(found.st_mode):04o}, uid {found.st_uid} and gid {found.st_gid}"
-            remedy = f"make it readable for all: chmod -R a+rX {shown(place)}"
+            remedy = f"make it readable for all: chmod -R a+rX {shown(place)}, a mounted one where it comes from"
             return f"permission denied, {who}, and {shown(place)} has {mode}; {remedy}"
     return f"permission denied, {who}"
 

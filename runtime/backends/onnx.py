@@ -4,6 +4,7 @@ The signature is read from the session. Axis 0 is the row axis if it is dynamic 
 length in all of them; then `run` calls the session piece by piece. Otherwise every request runs alone.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -111,8 +112,15 @@ def _newest_opset() -> int | None:
 
 
 def _cuda_share(artifact: Artifact, options: Any) -> float | None:
-    """The share of a run's nodes that were placed on CUDA, read from the profile of one run in a session of its own."""
-    with tempfile.TemporaryDirectory() as folder:
+    """The share of a run's nodes that were placed on CUDA, read from the profile of one run in a session of its own.
+
+    None where it cannot be known: no place for a file on a read-only root, or an example that the model fails on.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+        except OSError:
+            return None
         options.enable_profiling = True
         options.profile_file_prefix = f"{folder}/placement"
         session = ort.InferenceSession(artifact.path, options, providers=[CUDA, CPU])

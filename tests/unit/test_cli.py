@@ -76,7 +76,8 @@ def test_serve_with_a_bad_setting_ends_with_2(started: dict[str, Any]) -> None:
     ("arguments", "says"),
     [
         ([], "COMMAND"),
-        (["server"], "invalid choice: 'server'"),
+        (["server"], "there is no command 'server', only serve, inspect, settings."),
+        (["ba sh", "-c"], "docker run --entrypoint 'ba sh' IMAGE"),
         (["serve", "a", "b"], "unrecognized arguments: b"),
         (["serve", "--workers", "2"], "unrecognized arguments: --workers"),
         (["serve", "--port"], "expected one argument"),

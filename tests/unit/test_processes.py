@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import launch
+from runtime import cpu_budget, launch
 from runtime.board import SERVING, Board
 from runtime.channel import Channel, Message
 from runtime.event_loop import EventLoop
@@ -19,6 +19,10 @@ from tests.process import eventually
 
 SLOTS = 5
 LIVES = "exec sleep 600"
+KILLED = (
+    "it was killed by SIGKILL, perhaps because the memory is exhausted, of which it may have "
+    f"{cpu_budget.memory_limit() // 2**20:,} MiB"
+)
 NO_PROCESS = OSError(11, "Resource temporarily unavailable")
 
 
@@ -236,7 +240,7 @@ def test_its_channel_may_end_before_itself(world: World) -> None:
         ("exit 0", "it ended with exit code 0"),
         ("exit 70", "it ended with exit code 70"),
         ("kill -SEGV $$", "it was killed by SIGSEGV"),
-        ("kill -KILL $$", "it was killed by SIGKILL, perhaps because the memory is exhausted"),
+        ("kill -KILL $$", KILLED),
         ("kill -50 $$", "it was killed by signal 50"),
     ],
 )
@@ -364,7 +368,7 @@ def test_one_that_was_told_to_end_before_its_pid_is_known_is_killed_then(world: 
     theirs.send({"pid": pid})
     world.turn()
     world.reap(pid)
-    assert world.heard.all == [(3, 1, "it was killed by SIGKILL, perhaps because the memory is exhausted")]
+    assert world.heard.all == [(3, 1, KILLED)]
 
 
 @pytest.mark.parametrize(("others", "known"), [(99, True), (100, False)])
