@@ -6,12 +6,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SERVING := $(VENV)/.serving
 DEVELOPING := $(VENV)/.developing
 
-.PHONY: serve test lint format bench bench-quick soak clean help
+.PHONY: serve test lint format images test-images lock bench bench-quick soak clean help
 
 help:
 	@echo "make serve   train the small iris example and serve it on http://127.0.0.1:$${PORT:-8080}"
 	@echo "make test    run the test suite"
 	@echo "make lint    ruff and mypy"
+	@echo "make images  build the base images org/ml-runtime:cpu and :cuda (needs a Docker engine with buildx)"
+	@echo "make test-images   test them"
+	@echo "make lock    lock what the images install to the newest versions"
 	@echo "make soak    reload, stop and kill servers many times under load, and measure their memory (half an hour)"
 	@echo "make bench   measure the server beside an empty ASGI application and plain FastAPI (needs wrk, 12 minutes)"
 
@@ -40,6 +43,7 @@ test: $(DEVELOPING)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 lint: $(DEVELOPING)
+	$(BIN)/hadolint images/Dockerfile examples/*/Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -47,6 +51,15 @@ lint: $(DEVELOPING)
 format: $(DEVELOPING)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+images:
+	REVISION=$$(git describe --always --dirty --abbrev=40 --exclude '*') docker buildx bake
+
+test-images: $(DEVELOPING)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/image
+
+lock: $(DEVELOPING)
+	PATH=$(CURDIR)/$(BIN):$$PATH images/requirements/lock.sh
 
 bench: $(DEVELOPING)
 	$(BIN)/python -m benchmarks.run

@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         code = 0 if given.command == "serve" else 128 + number
         signal.signal(number, lambda *_, code=code: os._exit(code))
+    # The images' command keeps them waiting until now.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     from runtime import exits
 
     exits.end(_COMMANDS[given.command](given))

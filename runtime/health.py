@@ -47,6 +47,8 @@ class Health:
             "version": default and default.version,
             "for_seconds": round(time.monotonic() - self._since, 1),
         }
+        if default and default.model:
+            body["device"] = default.model.backend.facts.get("device", "cpu")
         if sum(counts.values()) > 1:
             body["models"] = {state: count for state, count in counts.items() if count or state != "loading"}
         if self._status == "healthy" and not self.ready:

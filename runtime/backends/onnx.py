@@ -21,7 +21,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
 
-from runtime import onnx_refusal
+from runtime import cuda_driver, onnx_refusal
 from runtime.artifact import Artifact
 from runtime.backends import Placement
 from runtime.errors import BadArtifact, DeviceUnavailable, ModelFailed, UnsupportedModel
@@ -66,13 +66,16 @@ def open(artifact: Artifact, placement: Placement, shared: None) -> "OnnxBackend
     on_cuda = CUDA in session.get_providers()
     if placement.device == "cuda" and not on_cuda:
         raise DeviceUnavailable(
-            "DEVICE is cuda, but ONNX Runtime made its session on the CPU: the container sees no GPU "
-            "(docker run --gpus all, in Kubernetes a limit of nvidia.com/gpu), or the image is not the cuda one; "
-            "set DEVICE=auto to serve on what there is"
+            f"DEVICE is cuda, but ONNX Runtime made its session on the CPU: {_why_no_cuda()}; "
+            "or set DEVICE=auto to serve on what there is"
         )
     if wants_cuda and not on_cuda:
-        log.warning("no GPU can be used, the model runs on the CPU; set DEVICE=cuda to make this an error")
+        log.warning("no GPU can be used, the model runs on the CPU: %s; set DEVICE=cuda to make this an error", _why_no_cuda())
     return OnnxBackend(session, artifact, share)
+
+
+def _why_no_cuda() -> str:
+    return cuda_driver.why_unusable(getattr(ort, "cuda_version", ""))
 
 
 def _open_session(artifact: Artifact, placement: Placement, *, cuda: bool) -> tuple[Any, float | None]:

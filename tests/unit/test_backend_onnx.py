@@ -375,6 +375,16 @@ def test_auto_warns_when_a_gpu_build_finds_no_gpu(
     assert "set DEVICE=cuda to make this an error" in caplog.text
 
 
+def test_where_no_file_can_be_made_the_share_of_a_gpu_is_unknown(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only root without a tmpfs: ONNX Runtime's profile, which is a file, is not asked for."""
+
+    def full(*_: object) -> Any:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(leaf.tempfile, "TemporaryDirectory", full)
+    assert leaf._cuda_share(find(models("iris_onnx")), leaf.ort.SessionOptions()) is None
+
+
 def test_threads_are_those_of_the_budget(models: Models) -> None:
     def threads() -> set[str]:
         return {path.name for path in Path("/proc/self/task").iterdir()}

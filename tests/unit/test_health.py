@@ -48,8 +48,10 @@ def test_several_models_are_counted() -> None:
     repository = Repository()
     repository.announce([("churn", "6"), ("churn", "7")], ("churn", "7"))
     repository.fail("churn", "6", "it is cut")
-    repository.put(SimpleNamespace(name="churn", version="7"))  # type: ignore[arg-type]
+    backend = SimpleNamespace(facts={"device": "cuda"})
+    repository.put(SimpleNamespace(name="churn", version="7", backend=backend))  # type: ignore[arg-type]
     body = Health(repository, stuck_after_s=30.0).body()
+    assert body["device"] == "cuda", "that of the default model"
     assert body["models"] == {"ready": 1, "failed": 1}
     assert (body["model"], body["version"]) == ("churn", "7")
 

@@ -57,6 +57,7 @@ LAYERS = [
     "manifest",
     "onnx_file",
     "onnx_refusal",
+    "cuda_driver",
     "remedies",
     "skops_file",
     "preflight",

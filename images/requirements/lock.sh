@@ -1,0 +1,50 @@
+#!/bin/sh
+# Writes the hash-locked requirements of the images from pyproject.toml: `make lock`. Versions and hashes, no addresses.
+# One file for each device and line of scikit-learn, for every Python that the runtime takes and both architectures.
+set -eu
+cd "$(dirname "$0")/../.."
+folder=images/requirements
+
+lock() {  # lock FILE ARGUMENTS...: to the newest versions that fit
+  file=$folder/$1.txt
+  shift
+  uv pip compile "$@" --generate-hashes --no-emit-index-url --universal --python-version 3.11 --upgrade --quiet \
+    --no-annotate --custom-compile-command "make lock" --output-file "$file"
+}
+
+for line in 1.9 1.8; do
+  for device in cpu cuda; do
+    echo "scikit-learn==$line.*" | lock "$device-sklearn$line" pyproject.toml - --extra "$device"
+  done
+done
+
+# What EXTRAS brings: only what the images don't have yet, fitting the versions that they have.
+pins=$(mktemp)
+trap 'rm -f "$pins"' EXIT
+grep -h '==' "$folder"/cpu-sklearn*.txt | grep -v '^scikit-learn' | tr -d '\\' | sort -u >"$pins"
+present=$(sed 's/==.*/ /; s/^/--no-emit-package /' "$pins" | sort -u)
+for extra in convert boosters; do
+  # shellcheck disable=SC2086  # words on purpose
+  lock "extra-$extra" pyproject.toml --extra "$extra" --constraint "$pins" --no-emit-package scikit-learn $present
+done
+
+# For the build: pip, which also goes into the images, what makes a wheel of the runtime, and what lists what is in an image.
+for tool in pip setuptools cyclonedx-bom; do
+  echo "$tool" | lock "$tool" -
+done
+
+# PIP_CONSTRAINT of child images. What the server itself is made of stays as it was tested; of the numerical libraries any
+# version is allowed that the runtime can work with.
+carries='anyio|fastapi|httptools|orjson|pydantic|pydantic-core|pydantic-settings|starlette|uvicorn|uvloop'
+for device in cpu cuda; do
+  {
+    echo "# Written by make lock. PIP_CONSTRAINT of child images: these packages carry the server."
+    grep -hE "^($carries|onnxruntime|onnxruntime-gpu)==" "$folder/$device-sklearn1.9.txt" | sed 's/ *\\$//'
+    sed -n 's/^ *"\(\(joblib\|numpy\|pandas\|scikit-learn\|skops\|threadpoolctl\)>=[^"]*\)".*/\1/p' pyproject.toml
+    # Both are the Python package onnxruntime: one would hide the other.
+    case $device in
+      cpu) echo "onnxruntime-gpu<0" ;;
+      cuda) echo "onnxruntime<0" ;;
+    esac
+  } >"$folder/child-$device.txt"
+done

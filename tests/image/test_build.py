@@ -1,0 +1,212 @@
+"""docker-bake.hcl and the Dockerfile: what is built, from what, under which names, and what is built again after a change."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.image.conftest import Run
+from tests.image.engine import Failed, docker, inspected, mounted, python, run_to_end
+from tests.process import ROOT
+
+CONTEXT = ("runtime", "images", "pyproject.toml", "README.md", "LICENSE", ".dockerignore", "docker-bake.hcl")
+# What lies in a clone and must not travel: the engine would keep it, and a careless COPY would ship it.
+FOREIGN = (
+    ".env", "aws-credentials.json", ".git/config", "examples/iris/models/model.joblib", "model.onnx", "runtime/.env",
+    "runtime/__pycache__/cli.cpython-313.pyc", "tests/image/secret.pem", ".venv/bin/python", "images/token.txt",
+)  # fmt: skip
+
+
+def plan(*targets: str, files: tuple[object, ...] = (), **variables: str) -> dict[str, Any]:
+    """What `docker buildx bake --print` says of targets, with variables of the environment."""
+    command = ["docker", "buildx", "bake", *(word for file in files for word in ("--file", str(file))), "--print", *targets]
+    done = subprocess.run(
+        ["env", *(f"{name}={value}" for name, value in variables.items()), *command],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("cpu_image")
+class TestPlan:
+    def test_default(self) -> None:
+        printed = plan()
+        assert printed["group"]["default"]["targets"] == ["cpu", "cuda"]
+        for device in ("cpu", "cuda"):
+            target = printed["target"][device]
+            assert target["target"] == device
+            assert target["args"] == {
+                "BASE_IMAGE": "debian:trixie-slim", "DEVICE": device, "EXTRAS": "", "SKLEARN": "1.9",
+            }  # fmt: skip
+            version = printed["target"][device]["labels"]["org.opencontainers.image.version"]
+            assert target["tags"] == [
+                f"org/ml-runtime:{device}",
+                f"org/ml-runtime:{version}-{device}",
+                f"org/ml-runtime:{version}-{device}-py3.13-sklearn1.9",
+            ]
+
+    def test_the_versions_agree(self) -> None:
+        from runtime import __version__
+
+        assert plan()["target"]["cpu"]["labels"]["org.opencontainers.image.version"] == __version__
+
+    def test_another_line_of_scikit_learn_has_a_tag_of_its_own_only(self) -> None:
+        targets = plan("line", VERSION="2.0", REGISTRY="elsewhere/ml")["target"]
+        assert {name: target["tags"] for name, target in targets.items() if "1-8" in name} == {
+            "cpu-sklearn1-8": ["elsewhere/ml/ml-runtime:2.0-cpu-py3.13-sklearn1.8"],
+            "cuda-sklearn1-8": ["elsewhere/ml/ml-runtime:2.0-cuda-py3.13-sklearn1.8"],
+        }
+        assert len(targets) == 4
+
+    def test_variables(self) -> None:
+        given = {"BASE_IMAGE": "python:3.11-slim", "PYTHON": "3.11", "EXTRAS": "convert boosters", "SOURCE": "somewhere"}
+        target = plan("cpu", **given, REVISION="abc", CREATED="2026-01-01T00:00:00Z")["target"]["cpu"]
+        assert target["args"].items() >= {"BASE_IMAGE": "python:3.11-slim", "EXTRAS": "convert boosters"}.items()
+        assert target["tags"][-1].endswith("-cpu-py3.11-sklearn1.9")
+        labels = {name.removeprefix("org.opencontainers.image."): value for name, value in target["labels"].items()}
+        assert labels.items() >= {
+            "base.name": "python:3.11-slim", "source": "somewhere", "revision": "abc", "created": "2026-01-01T00:00:00Z",
+        }.items()  # fmt: skip
+
+    def test_release(self) -> None:
+        targets = plan("release")["target"]
+        assert len(targets) == 4
+        for name, target in targets.items():
+            assert target["platforms"] == (["linux/amd64"] if "cuda" in name else ["linux/amd64", "linux/arm64"])
+            assert target["attest"] == ["type=sbom", "type=provenance,mode=max"]
+
+    def test_metadata_action(self, tmp_path: Path) -> None:
+        """The file that docker/metadata-action writes: its labels go before ours, its tags don't."""
+        label = "org.opencontainers.image.version"
+        hook = {"tags": ["x/y:z"], "labels": {label: "9", "theirs": "1"}, "args": {"DOCKER_META_VERSION": "9"}}
+        file = tmp_path / "metadata.json"
+        file.write_text(json.dumps({"target": {"docker-metadata-action": hook}}))
+        target = plan("cpu", files=("docker-bake.hcl", file))["target"]["cpu"]
+        assert (
+            target["labels"].items() >= {label: "9", "theirs": "1", "org.opencontainers.image.licenses": "Apache-2.0"}.items()
+        )
+        assert target["tags"][0] == "org/ml-runtime:cpu"
+
+    def test_downstream(self) -> None:
+        assert plan("downstream")["target"]["downstream"]["contexts"] == {"org/ml-runtime:cpu": "target:cpu"}
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+
+
+def test_labels_and_tags(image: str) -> None:
+    found = inspected(image)
+    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in found["Config"]["Labels"].items()}
+    assert labels["title"] == f"ml-runtime {image.rpartition(':')[2]}, scikit-learn 1.9"
+    assert labels.keys() >= {"description", "version", "created", "licenses", "base.name"}
+    assert f"{image.replace(':', ':' + labels['version'] + '-')}-py3.13-sklearn1.9" in found["RepoTags"]
+    installed = python(image, "import sys, sklearn; print(*sys.version_info[:2], sklearn.__version__)")
+    assert re.match(r"3 13 1\.9\.\d+", installed)
+
+
+def test_the_example_of_two_lines(cpu_image: str, run: Run) -> None:
+    """Trained in the image, built by the bake target upon it, and asked as its README says."""
+    iris = ROOT / "examples" / "iris"
+    (iris / "models").mkdir(exist_ok=True)
+    options = (*mounted(iris, "/work", "rw"), "--user", "0", "--entrypoint", "python")
+    assert "wrote models/model.joblib" in run_to_end(cpu_image, "/work/train.py", options=options)
+    docker("buildx", "bake", "downstream")
+    request = json.loads((iris / "request.json").read_text())
+    assert run("iris").http.post("/predict", json=request).status_code == 200
+
+
+def test_the_older_line_of_scikit_learn(cpu_image: str, run: Run, readable: Path) -> None:
+    """Its model is refused by the newer line, and served by its own, without a line more."""
+    docker("buildx", "bake", "cpu-sklearn1-8")
+    (older,) = plan("cpu-sklearn1-8")["target"]["cpu-sklearn1-8"]["tags"]
+    train = "joblib.dump(LinearRegression().fit([[0], [1]], [0, 1]), '/made/model.joblib')"
+    program = f"import joblib; from sklearn.linear_model import LinearRegression; {train}"
+    python(older, program, mounted(readable, "/made", "rw"))
+    with pytest.raises(Failed, match=r"made with scikit-learn 1\.8\.\d+, and here is 1\.9"):
+        run_to_end(cpu_image, options=mounted(readable))
+    assert run(older, models=readable).answer({"features": [2]})["prediction"] == pytest.approx(2)
+
+
+@pytest.mark.parametrize("extras", ["convert", "boosters"])
+def test_extras(cpu_image: str, extras: str) -> None:
+    docker("buildx", "bake", "cpu", "--set", f"cpu.args.EXTRAS={extras}", "--set", f"cpu.tags=test-{extras}")
+    modules = {"convert": "onnx, skl2onnx", "boosters": "lightgbm, xgboost"}[extras]
+    assert python(f"test-{extras}", f"import {modules}; print('there')").strip() == "there"
+    assert run_to_end(f"test-{extras}", "check", options=("--entrypoint", "pip")).strip() == "No broken requirements found."
+    with pytest.raises(Failed, match="No module named"):
+        python(cpu_image, f"import {modules}")
+
+
+def test_an_unknown_extra_is_named(cpu_image: str) -> None:
+    with pytest.raises(Failed, match=r"EXTRAS: no extra torch; there are: extra-boosters\.txt extra-convert\.txt"):
+        docker("buildx", "bake", "--progress", "plain", cpu_image.rpartition(":")[2], "--set", "*.args.EXTRAS=torch")
+
+
+# --- what goes in -----------------------------------------------------------------------------------------------------
+
+
+def clone(target: Path) -> Path:
+    """What a build is made of, without what lies around here."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in CONTEXT:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, target / name, **({"ignore": ignore} if (ROOT / name).is_dir() else {}))
+    return target
+
+
+def test_the_context_holds_nothing_that_the_build_does_not_copy(cpu_image: str, tmp_path: Path) -> None:
+    del cpu_image
+    (tmp_path / "clone").mkdir()
+    here = clone(tmp_path / "clone")
+    for name in FOREIGN:
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text("secret")
+    lines = "FROM scratch\nCOPY . /\n"
+    output = f"type=local,dest={tmp_path / 'sent'}"
+    docker("buildx", "build", "--file", "-", "--output", output, here, given=lines)
+    sent = {str(file.relative_to(tmp_path / "sent")) for file in (tmp_path / "sent").rglob("*") if file.is_file()}
+    assert sent >= {"pyproject.toml", "runtime/cli.py", "images/ml-runtime", "images/requirements/cpu-sklearn1.9.txt"}
+    assert not sent & set(FOREIGN)
+    wanted = re.compile(r"runtime/.*(\.py|py\.typed)|runtime/docs/.*|images/.*|pyproject\.toml|README\.md|LICENSE")
+    assert [name for name in sent if not wanted.fullmatch(name)] == []
+
+
+def test_a_change_of_the_runtime_builds_only_the_last_layers(image: str, tmp_path: Path) -> None:
+    here, device = clone(tmp_path), image.rpartition(":")[2]
+    arguments = ("buildx", "bake", "--progress", "plain", device, "--set", f"{device}.tags=test-rebuilt-{device}")
+    docker(*arguments, cwd=here)
+    with (here / "runtime" / "app.py").open("a") as file:
+        file.write(f"# changed {tmp_path}\n")
+    log = docker(*arguments, cwd=here)
+    steps = dict(re.findall(r"^#(\d+) \[(\w+ +\d+/\d+\] .*)$", log, re.MULTILINE))
+    cached = set(re.findall(r"^#(\d+) CACHED$", log, re.MULTILINE))
+    assert len(cached & steps.keys()) > 10
+    built = {step for number, step in steps.items() if number not in cached and not step.startswith("python ")}
+    for step, wanted in zip(sorted(built), ("COPY runtime runtime", "RUN rm -rf", "COPY --from=code"), strict=True):
+        assert step.partition("] ")[2].startswith(wanted)
+    layers = inspected(f"test-rebuilt-{device}")["RootFS"]["Layers"]
+    assert layers[:-1] == inspected(image)["RootFS"]["Layers"][:-1]
+
+
+def test_hadolint(cpu_image: str) -> None:
+    del cpu_image
+    hadolint = Path(sys.executable).with_name("hadolint")
+    for file in (ROOT / "images" / "Dockerfile", *(ROOT / "examples").glob("*/Dockerfile")):
+        done = subprocess.run([hadolint, file], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "# syntax" not in file.read_text()
+
+
+def test_lock_files_name_no_place(cpu_image: str) -> None:
+    del cpu_image
+    for file in (ROOT / "images" / "requirements").glob("*.txt"):
+        assert "://" not in file.read_text(), file

@@ -1,0 +1,214 @@
+"""What an image promises to every platform: whose it runs as, what it writes, how it ends, how it is asked for its health."""
+
+import ast
+import json
+from pathlib import Path
+
+import joblib
+import pytest
+from sklearn.preprocessing import FunctionTransformer
+
+from tests.image.conftest import Run
+from tests.image.engine import docker, inspected, mounted
+from tests.models import FLOWER, Models
+from tests.process import eventually
+
+HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+POISON = 666.0
+# Code beside a model. It ends its process with 0, which is no success.
+OWN = f"""
+import os
+import numpy
+
+
+def steps(rows):
+    rows = numpy.asarray(rows, dtype=float)
+    if (rows == {POISON}).any():
+        os._exit(0)
+    return rows
+"""
+ENDS_AT_LOAD = "import os\nos._exit(0)\n"
+CPU = """
+import os, subprocess, sys
+used = []
+for _ in range(5):
+    before = os.times()
+    subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    used.append(after.children_user - before.children_user + after.children_system - before.children_system)
+print(min(used))
+"""
+
+
+def own_model(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose only step is a function of a module that lies in `folder`/code, which is of `code` in the container."""
+    (folder / "code").mkdir()
+    (folder / "code" / "own_steps.py").write_text("def steps(rows):\n    return rows\n")
+    monkeypatch.syspath_prepend(folder / "code")
+    import own_steps  # type: ignore[import-not-found]
+
+    (folder / "models").mkdir()
+    joblib.dump(FunctionTransformer(own_steps.steps).fit([[1.0, 2.0]]), folder / "models" / "model.joblib")
+    (folder / "code" / "own_steps.py").write_text(code)
+    monkeypatch.delitem(__import__("sys").modules, "own_steps")
+
+
+def own_mounts(folder: Path) -> tuple[object, ...]:
+    return (*mounted(folder / "models"), *mounted(folder / "code", "/app/code"))
+
+
+# --- its configuration ------------------------------------------------------------------------------------------------
+
+
+def test_the_configuration(image: str) -> None:
+    config = inspected(image)["Config"]
+    assert config["User"] == "1000:0"
+    assert config["ExposedPorts"] == {"8080/tcp": {}}
+    assert config["Entrypoint"] == ["ml-runtime"]
+    assert config["Cmd"] == ["serve"]
+    assert config["WorkingDir"] == "/app"
+    assert not config.get("Volumes")
+    assert config["Healthcheck"]["Test"][0] == "CMD"
+    assert config["Healthcheck"]["StartPeriod"] >= 600 * 10**9, "large models load for minutes"
+    environment = dict(variable.split("=", 1) for variable in config["Env"])
+    assert environment.items() >= {"PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1", "HOME": "/tmp"}.items()
+
+
+def test_nothing_is_writable_but_what_is_for_it(image: str) -> None:
+    program = "find / -xdev -writable -not -type l -not -path '/dev/*' 2>/dev/null || true"
+    found = set(docker("run", "--rm", "--entrypoint", "sh", image, "-c", program).split())
+    outside = {path for path in found if not path.startswith(("/opt/child", "/app"))}
+    assert outside <= {"/tmp", "/var/tmp", "/run/lock"}
+    assert {"/app", "/app/models", "/app/code", "/opt/child/bin"} <= found
+
+
+# --- whose it runs as -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--user", "1000720000:0"),
+        ("--user", "1000720000:1000720000"),
+        ("--user", "0"),
+        ("--read-only",),
+        ("--read-only", "--tmpfs", "/tmp"),
+        ("--cap-drop", "ALL"),
+        (*HARDENED, "--user", "1000720000:0"),
+    ],
+    ids=" ".join,
+)
+def test_it_serves_as_anybody(image: str, run: Run, models: Models, options: tuple[str, ...]) -> None:
+    container = run(image, models=models("iris"), options=options)
+    assert container.answer({"features": FLOWER})["prediction"] == 0
+    assert container.stop() == 0
+
+
+@pytest.mark.parametrize("name", ["iris", "iris_onnx"])
+def test_it_writes_nothing(image: str, run: Run, models: Models, name: str) -> None:
+    """Neither we, nor onnxruntime's telemetry; no CI variable hides it here."""
+    container = run(image, models=models(name))
+    container.answer({"features": FLOWER})
+    container.http.get("/metrics")
+    assert "CI=" not in container.execute("env")
+    assert container.stop() == 0
+    changed = docker("diff", container.id).split("\n")
+    # Where the volume is mounted, the engine itself makes a place.
+    assert [line for line in changed if line and line not in ("C /app", "C /app/models")] == []
+
+
+def test_several_workers_on_a_hardened_root(image: str, run: Run, models: Models) -> None:
+    container = run(image, models=models("iris"), options=HARDENED, WORKERS=2)
+    assert container.health()["workers"] == {"ready": 2, "wanted": 2}
+    assert container.answer({"features": FLOWER})["prediction"] == 0
+    assert container.stop() == 0
+
+
+# --- its end ----------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_stopped_while_it_imports(image: str, run: Run, models: Models) -> None:
+    for _ in range(3):
+        container = run(image, models=models("iris"), wait=False)
+        assert container.stop(grace_s=1) == 0, "137: the engine had to kill it, which it does after a second"
+        assert not any(event["message"] == "ready" for event in container.events())
+
+
+def test_the_supervisor_is_the_first_process(image: str, run: Run, models: Models) -> None:
+    container = run(image, models=models("iris"))
+    assert "runtime.supervisor" in container.execute("cat", "/proc/1/cmdline")
+
+
+def test_a_second_signal_ends_it_at_once(image: str, run: Run, models: Models) -> None:
+    container = run(image, models=models("iris"), DRAIN_DELAY_S=300, GRACE_PERIOD_S=600)
+    container.signal("TERM")
+    container.event("stopping")
+    container.signal("TERM")
+    assert container.ended() == 143
+
+
+def test_a_child_that_ends_with_0_while_it_loads_is_no_success(
+    image: str, run: Run, readable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_model(readable, ENDS_AT_LOAD, monkeypatch)
+    container = run(image, options=own_mounts(readable), wait=False)
+    assert container.ended() == 3
+    assert "it ended with exit code 0, while loading" in container.logs().splitlines()[-1]
+
+
+def test_a_child_that_ends_with_0_while_it_serves_is_replaced(
+    image: str, run: Run, readable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_model(readable, OWN, monkeypatch)
+    container = run(image, options=own_mounts(readable))
+    response = container.http.post("/predict", json={"features": [1.0, 2.0]})
+    assert response.status_code == 200, response.text
+    with pytest.raises(Exception, match="disconnected"):
+        container.http.post("/predict", json={"features": [POISON, 2.0]})
+    container.event("worker ended")
+    container.wait_ready()
+    assert container.http.post("/predict", json={"features": [1.0, 2.0]}).status_code == 200
+    assert container.metric("ml_worker_restarts_total{").endswith(" 1.0")
+    assert container.stop() == 0
+
+
+# --- its health -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "port"),
+    [((), {}, 8080), ((), {"PORT": 9000}, 9000), (("serve", "--port", "9001"), {}, 9001), ((), {"HOST": "::"}, 8080)],
+    ids=["the default", "PORT", "--port", "IPv6"],
+)
+def test_the_engine_sees_that_it_is_healthy(
+    image: str, run: Run, models: Models, command: tuple[str, ...], settings: dict[str, object], port: int
+) -> None:
+    container = run(image, *command, models=models("iris"), port=port, **settings)
+    eventually(lambda: container.state()["Health"]["Status"] == "healthy", "the engine says healthy", 30, poll_s=0.2)
+    assert '"status":"healthy"' in container.state()["Health"]["Log"][-1]["Output"]
+
+
+def test_it_is_not_healthy_before_it_is_ready_and_after(image: str, run: Run, readable: Path) -> None:
+    (check,) = {" ".join(inspected(image)["Config"]["Healthcheck"]["Test"][1:])}
+    loading = run(image, models=readable, wait=False, WAIT_FOR_MODEL_S=600)
+    loading.event("listening")
+    told = loading.execute("sh", "-c", f"{check}; echo $?")
+    assert told.splitlines()[-1] == "1", told
+    assert json.loads(told.splitlines()[0])["status"] == "loading"
+    assert loading.state()["Health"]["Status"] == "starting"
+    nobody = docker("run", "--rm", "--entrypoint", "sh", image, "-c", f"{check}; echo $?")
+    assert nobody.splitlines() == ["127.0.0.1 port 8080: [Errno 111] Connection refused", "1"]
+
+
+def test_the_check_costs_little(image: str, run: Run, models: Models) -> None:
+    container = run(image, models=models("iris"))
+    check = inspected(image)["Config"]["Healthcheck"]["Test"][1:]
+    seconds = float(container.execute("python", "-c", CPU, *check))
+    assert seconds <= 0.025
+
+
+def test_what_the_check_imports(image: str) -> None:
+    """Nothing of the runtime, and of the standard library only what the interpreter has loaded anyway, but sockets."""
+    source = docker("run", "--rm", "--entrypoint", "cat", image, "/opt/ml-runtime/healthcheck.py")
+    imports = {name.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for name in node.names}
+    assert imports == {"os", "socket", "sys"}
