@@ -17,7 +17,6 @@ PACKAGES = (
     "httptools",
     "pydantic",
     "pydantic-core",
-    "pydantic-settings",
     "orjson",
     "prometheus-client",
     "numpy",

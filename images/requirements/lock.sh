@@ -35,7 +35,7 @@ done
 
 # PIP_CONSTRAINT of child images. What the server itself is made of stays as it was tested; of the numerical libraries any
 # version is allowed that the runtime can work with.
-carries='anyio|fastapi|httptools|orjson|pydantic|pydantic-core|pydantic-settings|starlette|uvicorn|uvloop'
+carries='anyio|fastapi|httptools|orjson|pydantic|pydantic-core|starlette|uvicorn|uvloop'
 for device in cpu cuda; do
   {
     echo "# Written by make lock. PIP_CONSTRAINT of child images: these packages carry the server."

@@ -96,7 +96,6 @@ ONLY_IN = {
     "boto3": {"sources.s3"},
     "botocore": {"sources.s3"},
     "yaml": {"mlflow"},
-    "pydantic_settings": {"settings"},
     "dotenv": set(),
     "packaging": {"requirements"},
 }
