@@ -139,12 +139,13 @@ def test_the_supervisor_is_the_first_process(image: str, run: Run, models: Model
     assert "runtime.supervisor" in container.execute("cat", "/proc/1/cmdline")
 
 
-def test_a_second_signal_ends_it_at_once(image: str, run: Run, models: Models) -> None:
+@pytest.mark.parametrize(("signal", "code"), [("TERM", 143), ("INT", 130)])
+def test_a_second_signal_ends_it_at_once(image: str, run: Run, models: Models, signal: str, code: int) -> None:
     container = run(image, models=models("iris"), DRAIN_DELAY_S=300, GRACE_PERIOD_S=600)
-    container.signal("TERM")
+    container.signal(signal)
     container.event("stopping")
-    container.signal("TERM")
-    assert container.ended() == 143
+    container.signal(signal)
+    assert container.ended() == code
 
 
 def test_a_child_that_ends_with_0_while_it_loads_is_no_success(

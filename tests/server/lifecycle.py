@@ -21,7 +21,7 @@ from tests.process import Server
 BODY: Final = {"features": FLOWER}
 PLAIN: Final = b'{"features": [5.1, 3.5, 1.4, 0.2]}'
 # Between two requests of a client: constant load that leaves the two cores of a small machine something for a reload.
-_PAUSE_S: Final = 0.01
+_PAUSE_S: Final = 0.03
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def test_a_generation_that_fails_costs_no_request(
 ) -> None:
     put(models.file("iris"), tmp_path)
     # The load of a reload gives way to the clients' requests, so it takes its time.
-    server = serve(tmp_path, WORKERS=count, LOAD_TIMEOUT_S=20 if word == "LOAD_TIMEOUT_S" else 60)
+    server = serve(tmp_path, WORKERS=count, LOAD_TIMEOUT_S=12 if word == "LOAD_TIMEOUT_S" else 60)
     with load_on(server) as load:
         if bad == "older":
             dump_as_of("1.5.2", estimator("iris"), tmp_path / "new.joblib").replace(tmp_path / "model.joblib")

@@ -24,7 +24,7 @@ def test_iris(serve: Serve, tmp_path: Path) -> None:
     assert [round(p, 4) for p in json.loads(shown)["probability"]] == [round(p, 4) for p in answer["probability"]]
 
 
-def test_the_dockerfile_is_two_lines_and_copies_what_was_trained() -> None:
-    lines = (IRIS / "Dockerfile").read_text().splitlines()
+def test_the_dockerfile_begins_with_the_two_lines_that_its_readme_shows() -> None:
+    lines = (IRIS / "Dockerfile").read_text().splitlines()[:2]
     assert lines == ["FROM org/ml-runtime:cpu", "COPY models/model.joblib /app/models/"]
     assert "\n".join(lines) in (IRIS / "README.md").read_text()

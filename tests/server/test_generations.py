@@ -64,7 +64,7 @@ def test_a_model_that_ends_a_worker_on_one_request(serve: Serve, models: Models)
 
 
 def test_a_fork_that_hangs_is_given_up_for_processes_of_their_own(serve: Serve, models: Models) -> None:
-    server = serve(models.write(NeverWarm(after_fork=True)), WORKERS=2, LOAD_TIMEOUT_S=20)
+    server = serve(models.write(NeverWarm(after_fork=True)), WORKERS=2, LOAD_TIMEOUT_S=12)
     assert server.metric("ml_fork_fallbacks_total") == 1
     assert server.answer({"features": [7, 0, 0, 0]}) == {"prediction": 7}
     assert server.get("/health").json()["workers"] == {"ready": 2, "wanted": 2}

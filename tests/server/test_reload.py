@@ -25,7 +25,7 @@ def test_every_answer_during_reloads_is_one_of_the_two_models(
             eventually(lambda before=before: load.answered > before + 20, "the load runs", 20)
             put(models.file("string_labels" if done % 2 else "iris"), tmp_path)
             server.signal(signal.SIGHUP)
-            eventually(lambda done=done: reloads(server, "ok") == done, f"reload {done}", 90)
+            eventually(lambda done=done: reloads(server, "ok") == done, f"reload {done}", 90, poll_s=0.2)
     assert load.lost == []
     assert min(load.answers) > 20
     # Nothing is counted twice or forgotten, over all generations.
