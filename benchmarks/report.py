@@ -55,7 +55,7 @@ def newest() -> Path:
 
 def _others() -> list[str]:
     """What the newest runs of the other kinds add."""
-    kinds = {"lifecycle": render_lifecycle, "soak": render_soak}
+    kinds = {"lifecycle": render_lifecycle, "images": render_images, "soak": render_soak}
     found = {kind: sorted(RESULTS.glob(f"{kind}-*.json")) for kind in kinds}
     return [kinds[kind](json.loads(files[-1].read_text()), files[-1].name) for kind, files in found.items() if files]
 
@@ -97,6 +97,23 @@ def render_lifecycle(result: Result, file_name: str) -> str:
         f"server's core, of which it gets a seventh: where 0 are counted in a cell of {3 * settings['seconds']} s, the load "
         "took all of it, and the hand-over is not in it. Two workers share both cores with wrk. "
         f"`benchmarks/results/{file_name}`\n\n" + _table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
+    )
+
+
+def render_images(result: Result, file_name: str) -> str:
+    """What a container adds to a start, and what it holds of the memory, as Markdown."""
+    goals = {goal["series"]: goal for goal in result["goals"]}
+    rows = []
+    for name, series in result["series"].items():
+        goal = goals.get(name)
+        outcome = "" if goal is None else "reached" if goal["reached"] else "**not reached**"
+        rows.append([name, goal["goal"] if goal else "", *_shown(spread(series["values"])), outcome])
+    image, size = result["settings"]["image"], result["image_bytes"] / 1e6
+    return (
+        f"**In a container**, `{image}`, {size:,.0f} MB unpacked, {result['settings']['rounds']} interleaved pairs on one core, the "
+        f"host's starts under Python {result['versions']['python']}; {result['date'][:10]}, commit {result['commit'][:10]}. "
+        f"Memory is that of all processes, what they share counted once. `benchmarks/results/{file_name}`\n\n"
+        + _table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
     )
 
 

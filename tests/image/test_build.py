@@ -191,7 +191,8 @@ def test_a_change_of_the_runtime_builds_only_the_last_layers(image: str, tmp_pat
     cached = set(re.findall(r"^#(\d+) CACHED$", log, re.MULTILINE))
     assert len(cached & steps.keys()) > 10
     built = {step for number, step in steps.items() if number not in cached and not step.startswith("python ")}
-    for step, wanted in zip(sorted(built), ("COPY runtime runtime", "RUN PIP_REQUIRE_HASHES=0", "COPY --from=code"), strict=True):
+    last = ("COPY runtime runtime", "RUN PIP_REQUIRE_HASHES=0", "COPY --from=code")
+    for step, wanted in zip(sorted(built), last, strict=True):
         assert step.partition("] ")[2].startswith(wanted)
     layers = inspected(f"test-rebuilt-{device}")["RootFS"]["Layers"]
     assert layers[:-1] == inspected(image)["RootFS"]["Layers"][:-1]
