@@ -1,5 +1,5 @@
 # The base images: `docker buildx bake` builds org/ml-runtime:cpu and :cuda; `make images` does it with this commit's revision.
-# Every variable can be set in the environment.
+# Variables are set in the environment.
 
 variable "REGISTRY" { default = "org" }
 variable "VERSION" { default = "0.1.0" }
@@ -13,7 +13,8 @@ variable "SOURCE" { default = "" }
 variable "REVISION" { default = "" }
 variable "CREATED" { default = "" }
 
-# A model depends on the minor version of scikit-learn that made it, so tags name it. :cpu and :cuda have the first of these.
+# A model depends on the minor version of scikit-learn that made it, so tags name it. :cpu and :cuda have the first of these. Each has
+# its lock files in images/requirements.
 variable "SKLEARN_LINES" { default = ["1.9", "1.8"] }
 
 # --- what to build ----------------------------------------------------------------------------------------------------
@@ -22,7 +23,11 @@ group "default" {
   targets = ["cpu", "cuda"]
 }
 
-# Beside `release`, what is pushed, `sbom` writes the CycloneDX documents of the same images to dist/sbom.
+# Pushes every image, and writes its CycloneDX document to dist/sbom.
+group "release" {
+  targets = ["push", "sbom"]
+}
+
 target "cpu" {
   inherits = [name("cpu", SKLEARN_LINES[0])]
 }
@@ -35,28 +40,30 @@ target "line" {
   matrix   = { device = ["cpu", "cuda"], sklearn = SKLEARN_LINES }
   name     = name(device, sklearn)
   inherits = ["_image", "docker-metadata-action"]
-  target   = device
   args     = { DEVICE = device, SKLEARN = sklearn }
   labels   = { "org.opencontainers.image.title" = "ml-runtime ${device}, scikit-learn ${sklearn}" }
   tags     = tags(device, sklearn)
 }
 
-# onnxruntime-gpu has wheels for amd64 only.
-target "release" {
-  matrix    = { device = ["cpu", "cuda"], sklearn = SKLEARN_LINES }
-  name      = "release-${name(device, sklearn)}"
-  inherits  = [name(device, sklearn)]
-  platforms = device == "cpu" ? ["linux/amd64", "linux/arm64"] : ["linux/amd64"]
-  attest    = ["type=sbom", "type=provenance,mode=max"]
+target "push" {
+  matrix   = { device = ["cpu", "cuda"], sklearn = SKLEARN_LINES }
+  name     = "push-${name(device, sklearn)}"
+  inherits = [name(device, sklearn), "_release"]
+  attest   = ["type=sbom", "type=provenance,mode=max"]
+  output   = ["type=registry"]
 }
 
 target "sbom" {
   matrix   = { device = ["cpu", "cuda"], sklearn = SKLEARN_LINES }
   name     = "sbom-${name(device, sklearn)}"
-  inherits = ["_image"]
+  inherits = ["_image", "_release"]
   target   = "sbom"
   args     = { DEVICE = device, SKLEARN = sklearn, IMAGE = line_tag(device, sklearn) }
   output   = ["type=local,dest=dist/sbom"]
+}
+
+target "_release" {
+  platforms = ["linux/amd64", "linux/arm64"]
 }
 
 # The two lines that a user writes, upon the image that this very command builds.
@@ -74,7 +81,7 @@ target "docker-metadata-action" {}
 
 target "_image" {
   dockerfile = "images/Dockerfile"
-  args       = { BASE_IMAGE = BASE_IMAGE, EXTRAS = EXTRAS }
+  args       = { BASE_IMAGE = BASE_IMAGE, PYTHON = PYTHON, EXTRAS = EXTRAS }
   labels = merge(
     {
       "org.opencontainers.image.description" = "A directory with a model in, a fast and honest HTTP service out"
@@ -93,15 +100,24 @@ function "name" {
   result = "${device}-sklearn${replace(sklearn, ".", "-")}"
 }
 
+# An image with more in it has another name.
+function "with_extras" {
+  params = [tag]
+  result = join("-", compact([tag, replace(EXTRAS, " ", "-")]))
+}
+
 function "line_tag" {
   params = [device, sklearn]
-  result = "${REGISTRY}/ml-runtime:${VERSION}-${device}-py${PYTHON}-sklearn${sklearn}"
+  result = "${REGISTRY}/ml-runtime:${with_extras("${VERSION}-${device}-py${PYTHON}-sklearn${sklearn}")}"
 }
 
 function "tags" {
   params = [device, sklearn]
   result = concat(
-    sklearn == SKLEARN_LINES[0] ? ["${REGISTRY}/ml-runtime:${device}", "${REGISTRY}/ml-runtime:${VERSION}-${device}"] : [],
+    sklearn == SKLEARN_LINES[0] ? [
+      "${REGISTRY}/ml-runtime:${with_extras(device)}",
+      "${REGISTRY}/ml-runtime:${with_extras("${VERSION}-${device}")}",
+    ] : [],
     [line_tag(device, sklearn)],
   )
 }

@@ -108,12 +108,12 @@ def render_images(result: Result, file_name: str) -> str:
         goal = goals.get(name)
         outcome = "" if goal is None else "reached" if goal["reached"] else "**not reached**"
         rows.append([name, goal["goal"] if goal else "", *_shown(spread(series["values"])), outcome])
-    image, size = result["settings"]["image"], result["image_bytes"] / 1e6
+    settings, size_mb = result["settings"], result["image_bytes"] / 1e6
     return (
-        f"**In a container**, `{image}`, {size:,.0f} MB unpacked, {result['settings']['rounds']} interleaved pairs on one core, the "
-        f"host's starts under Python {result['versions']['python']}; {result['date'][:10]}, commit {result['commit'][:10]}. "
-        f"Memory is that of all processes, what they share counted once. `benchmarks/results/{file_name}`\n\n"
-        + _table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
+        f"**In a container**, `{settings['image']}`, {size_mb:,.0f} MB unpacked, {settings['rounds']} interleaved pairs on one "
+        f"core, the host's starts under Python {result['versions']['python']}; {result['date'][:10]}, commit "
+        f"{result['commit'][:10]}. Memory is that of all processes, what they share counted once. "
+        f"`benchmarks/results/{file_name}`\n\n" + _table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
     )
 
 

@@ -1,7 +1,7 @@
-"""The images' health check: 0 if the server in this container is ready, else 1 and its answer.
+"""The images' health check: 0 if the server in this container is ready, else 1, with its answer.
 
-Runs every few seconds, so it imports hardly anything: 10 ms, where one with urllib takes 70. The port is that of the running
-supervisor, which may have got it from its command line; before there is one, that of the environment.
+Runs every few seconds, so it imports hardly anything: 10 ms, where one with urllib takes 70. The address is that of the running
+supervisor, which may have it from its command line; before there is one, that of the environment.
 """
 
 import os
@@ -11,7 +11,8 @@ import sys
 
 def main() -> int:
     host, port = listening() or (os.environ.get("HOST", ""), os.environ.get("PORT", ""))
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    # A listener on all addresses has this one, too: `::` takes version 4 as well.
+    host = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
     try:
         with socket.create_connection((host, int(port or 8080)), timeout=4) as connection:
             connection.sendall(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -25,23 +26,26 @@ def main() -> int:
     return 0 if answer.split(b" ", 2)[1:2] == [b"200"] else 1
 
 
-def listening() -> tuple[str, str] | None:
-    """Host and port of the supervisor's settings, which are its argument; None without a supervisor."""
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
+def listening(processes: str = "/proc") -> tuple[str, str] | None:
+    """Host and port of the supervisor, whose settings are its argument; None without one.
+
+    It is the first process, or a child of an init. Others are seen where a container shares its host's processes.
+    """
+    for pid in sorted(filter(str.isdecimal, os.listdir(processes)), key=int):
         try:
-            with open(f"/proc/{pid}/cmdline") as file:
-                arguments = file.read().split("\0")
+            with open(f"{processes}/{pid}/cmdline", "rb") as file:
+                arguments = file.read().split(b"\0")
         except OSError:
             continue
-        if "runtime.supervisor" in arguments:
-            settings = arguments[-2]
+        if b"runtime.supervisor" in arguments:
+            settings = arguments[-2].decode()
             return value(settings, "host"), value(settings, "port")
     return None
 
 
 def value(document: str, key: str) -> str:
-    """A setting's value in a JSON document, without importing json."""
-    return document.partition(f'"{key}": ')[2].partition(",")[0].strip('"} ')
+    """A plain value of a JSON document, without importing json; empty if it is not there."""
+    return document.partition(f'"{key}":')[2].partition(",")[0].strip('"} ')
 
 
 if __name__ == "__main__":

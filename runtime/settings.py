@@ -146,7 +146,7 @@ class Settings(BaseModel):
 def load(**given: Any) -> Settings:
     """Read the environment; `given` holds what the command line says, which goes first. Raises BadSetting."""
     try:
-        return Settings(**_environment() | {name: value for name, value in given.items() if value is not None})
+        return Settings.model_validate(_environment() | {name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise BadSetting("; ".join(_sentence(fault) for fault in error.errors(include_url=False))) from None
 
@@ -187,10 +187,10 @@ def survey() -> list[Variable]:
     problems: dict[str, str] = {}
     given = _environment()
     try:
-        current = Settings(**given)
+        current = Settings.model_validate(given)
     except ValidationError as error:
         problems = {str(fault["loc"][0]): _sentence(fault) for fault in error.errors(include_url=False)}
-        current = Settings(**{name: value for name, value in given.items() if name not in problems})
+        current = Settings.model_validate({name: value for name, value in given.items() if name not in problems})
     return [
         Variable(
             name.upper(),

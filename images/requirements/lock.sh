@@ -32,19 +32,3 @@ done
 for tool in pip setuptools cyclonedx-bom; do
   echo "$tool" | lock "$tool" -
 done
-
-# PIP_CONSTRAINT of child images. What the server itself is made of stays as it was tested; of the numerical libraries any
-# version is allowed that the runtime can work with.
-carries='anyio|fastapi|httptools|orjson|pydantic|pydantic-core|starlette|uvicorn|uvloop'
-for device in cpu cuda; do
-  {
-    echo "# Written by make lock. PIP_CONSTRAINT of child images: these packages carry the server."
-    grep -hE "^($carries|onnxruntime|onnxruntime-gpu)==" "$folder/$device-sklearn1.9.txt" | sed 's/ *\\$//'
-    sed -n 's/^ *"\(\(joblib\|numpy\|pandas\|scikit-learn\|skops\|threadpoolctl\)>=[^"]*\)".*/\1/p' pyproject.toml
-    # Both are the Python package onnxruntime: one would hide the other.
-    case $device in
-      cpu) echo "onnxruntime-gpu<0" ;;
-      cuda) echo "onnxruntime<0" ;;
-    esac
-  } >"$folder/child-$device.txt"
-done

@@ -82,6 +82,14 @@ def run_module() -> Iterator[Run]:
     yield from _containers()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove the images that tests made; with several test processes, the last one to end does."""
+    if not hasattr(session.config, "workerinput") and not engine.why_not():
+        made = docker("image", "ls", "--quiet", engine.MADE).split()
+        if made:
+            docker("image", "rm", "--force", *set(made))
+
+
 @pytest.fixture
 def readable(tmp_path: Path) -> Path:
     """A directory that any uid of a container may read and write; pytest's own are only for their owner."""

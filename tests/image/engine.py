@@ -12,6 +12,11 @@ from tests.process import ROOT, eventually
 
 START_S = 60.0
 STOP_S = 30.0
+RUN_S = 180.0
+BUILD_S = 900.0
+
+# Images that tests make are called so, and removed at the end.
+MADE = "ml-runtime-test"
 
 
 class Failed(AssertionError):
@@ -19,11 +24,11 @@ class Failed(AssertionError):
 
 
 def docker(*arguments: object, given: str | None = None, cwd: Path = ROOT) -> str:
-    """What `docker ARGUMENTS` prints on either output; raises Failed."""
+    """What `docker ARGUMENTS` prints on either output; raises Failed, or subprocess.TimeoutExpired after some minutes."""
     command = ["docker", *map(str, arguments)]
-    done = subprocess.run(
-        command, input=given, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    limit_s = BUILD_S if arguments[0] == "buildx" else RUN_S
+    done = subprocess.run(command, input=given, cwd=cwd, text=True, check=False, timeout=limit_s, **both)  # type: ignore[call-overload]
     if done.returncode != 0:
         raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}")
     return done.stdout

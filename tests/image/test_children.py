@@ -4,6 +4,7 @@ Each kind of child is built once for each base image.
 """
 
 import functools
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.image.conftest import Run
-from tests.image.engine import Failed, build, docker, inspected, mounted, python, run_to_end
+from tests.image.engine import MADE, Failed, build, docker, inspected, mounted, python, run_to_end
+from tests.models import FLOWER, Models
 
 # Another line of scikit-learn than any base image's.
 OLDER = "1.6.1"
@@ -33,7 +35,7 @@ print(sklearn.__version__)
 @functools.cache
 def child(image: str, *lines: str) -> str:
     """The tag of a child image of these lines."""
-    tag = f"test-child-{abs(hash((image, lines))):x}"
+    tag = f"{MADE}:{hashlib.sha256(repr((image, lines)).encode()).hexdigest()[:16]}"
     build(tag, [f"FROM {image}", *lines])
     return tag
 
@@ -63,7 +65,7 @@ def packages(image: str) -> dict[str, str]:
 def refused(image: str, *lines: str) -> str:
     """What the build of a child says that is refused."""
     with pytest.raises(Failed) as failed:
-        build("test-refused", [f"FROM {image}", *lines])
+        build(f"{MADE}:refused", [f"FROM {image}", *lines])
     return str(failed.value)
 
 
@@ -131,11 +133,11 @@ def test_a_second_install_and_an_uninstall(image: str) -> None:
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["numpy==2.0.2", "uvicorn==0.30.0"])
+@pytest.mark.parametrize("what", ["numpy==2.0.2", "uvicorn==0.30.0", "typing-extensions==4.8.0", "ml-runtime"])
 def test_what_carries_the_server_stays(image: str, what: str) -> None:
     told = refused(image, f"RUN pip install {what}")
     assert f"The user requested (constraint) {what.partition('=')[0]}" in told
-    assert "the package carries the server and stays as it was tested with it" in told
+    assert "/opt/ml-runtime/child.txt holds what the server is made of" in told
     assert f"at your own risk: PIP_CONSTRAINT= pip install {what}" in told
 
 
@@ -147,12 +149,22 @@ def test_the_other_onnxruntime_is_refused(image: str) -> None:
 def test_a_failure_of_another_kind_is_pips_own(image: str) -> None:
     told = refused(image, "RUN pip install no-such-package-of-that-name-anywhere")
     assert "No matching distribution found" in told
+    assert "child.txt" not in told
 
 
-def test_the_runtime_itself_cannot_be_removed(image: str) -> None:
-    left = child(image, "RUN pip uninstall --yes fastapi numpy")
-    assert {"fastapi", "numpy"} <= packages(left).keys()
-    assert "would" not in run_to_end(left, "--version")
+def test_the_runtime_itself_cannot_be_removed(image: str, run: Run, models: Models) -> None:
+    left = child(image, "RUN pip uninstall --yes fastapi numpy ml-runtime")
+    assert {"fastapi", "numpy", "ml-runtime"} <= packages(left).keys()
+    assert run(left, models=models("iris")).answer({"features": FLOWER})["prediction"] == 0
+
+
+def test_what_was_removed_comes_back_as_the_readme_says(image: str) -> None:
+    version = packages(image)["botocore"]
+    whole = child(image, f"RUN pip install --force-reinstall --no-deps botocore=={version}")
+    program = "import boto3; print(boto3.client('ec2', region_name='eu-north-1').meta.service_model.service_name)"
+    assert python(whole, program).strip() == "ec2"
+    with pytest.raises(Failed, match="Unknown service: 'ec2'"):
+        python(image, program)
 
 
 # --- commands, and root -----------------------------------------------------------------------------------------------
@@ -165,8 +177,10 @@ def test_the_runtime_itself_cannot_be_removed(image: str) -> None:
         ("USER root", "RUN pip install tabulate", "USER 1000:0"),
         ("USER 1000720000:0", "RUN pip install tabulate", "USER 1000:0"),
         ("RUN python -m pip install tabulate",),
+        ("RUN pip install --upgrade pip", "RUN pip install tabulate"),
+        ("USER root", "RUN pip install tabulate==0.9.0", "USER 1000:0", "RUN pip install --upgrade tabulate"),
     ],
-    ids=["as it is", "root", "a cast-off uid", "python -m pip"],
+    ids=["as it is", "root", "a random uid", "python -m pip", "a newer pip", "root, then another"],
 )
 def test_a_command_that_a_package_brings(image: str, lines: tuple[str, ...]) -> None:
     made_here = child(image, *lines)

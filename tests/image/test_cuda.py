@@ -1,6 +1,8 @@
 """The CUDA image on a machine without a GPU: everything but the driver is there, and it never serves on the CPU in silence."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +47,18 @@ def test_cuda_that_is_asked_for_and_not_there_ends_the_start(cuda_image: str, mo
     last = json.loads(str(failed.value).strip().splitlines()[-1])["message"]
     for words in ("DEVICE is cuda", "driver", "--gpus all", "nvidia.com/gpu"):
         assert words in last
+
+
+def test_a_driver_that_is_too_old_is_named(cuda_image: str, models: Models, readable: Path) -> None:
+    """A library in the driver's place, where GKE's nodes mount it, that says what a driver for CUDA 12.8 would."""
+    source = "int cuDriverGetVersion(int *version) { *version = 12080; return 0; } int cuInit(unsigned flags) { return 0; }"
+    library = readable / "libcuda.so.1"
+    compiler = ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(library), "-xc", "-"]
+    subprocess.run(compiler, input=source, text=True, check=True)
+    driver = mounted(readable, "/usr/local/nvidia/lib64")
+    with pytest.raises(Failed, match="ended with 3:") as failed:
+        run_to_end(cuda_image, options=(*mounted(models("iris_onnx")), *driver, "--env", "DEVICE=cuda"))
+    assert "the host's driver is made for CUDA 12.8, and ONNX Runtime here for CUDA 13" in str(failed.value)
 
 
 def test_the_cpu_image_says_which_one_has_cuda(cpu_image: str, models: Models) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from tests.image.conftest import Run
-from tests.image.engine import Failed, build, docker, inspected, mounted, run_to_end
+from tests.image.engine import MADE, Failed, build, docker, inspected, mounted, run_to_end
 from tests.models import FLOWER, Models
 
 ROSE = {"prediction": 0}
@@ -27,7 +27,7 @@ def said(image: str, *command: object, options: tuple[object, ...] = (), code: i
 
 @pytest.mark.parametrize(("name", "file"), [("iris", "model.joblib"), ("iris_onnx", "model.onnx")])
 def test_two_lines_and_no_more(image: str, run: Run, models: Models, name: str, file: str) -> None:
-    child = f"test-{name}-{image.rpartition(':')[2]}"
+    child = f"{MADE}:{name}-{image.rpartition(':')[2]}"
     build(child, [f"FROM {image}", f"COPY {file} /app/models/"], models(name))
     container = run(child)
     assert container.answer({"features": FLOWER}).items() >= ROSE.items()
@@ -42,7 +42,7 @@ def test_a_version_of_the_model_as_the_example_passes_it(image: str, run: Run, m
     (tmp_path / "models").mkdir()
     shutil.copy(models("iris") / "model.joblib", tmp_path / "models")
     (tmp_path / "Dockerfile").write_text("\n".join([f"FROM {image}", *lines[1:]]))
-    child = f"test-version-{image.rpartition(':')[2]}"
+    child = f"{MADE}:version-{image.rpartition(':')[2]}"
     docker("buildx", "build", "--build-arg", "MODEL_VERSION=2026-11-26", "--tag", child, tmp_path)
     assert inspected(child)["Config"]["Labels"]["org.opencontainers.image.version"] == "2026-11-26"
     assert run(child).health()["version"] == "2026-11-26"
