@@ -80,7 +80,7 @@ def denied(path: Path) -> str:
         wanted = os.R_OK | os.X_OK if stat.S_ISDIR(found.st_mode) else os.R_OK
         if not os.access(place, wanted, effective_ids=True):
             mode = f"the mode {stat.S_IMODE(found.st_mode):04o}, uid {found.st_uid} and gid {found.st_gid}"
-            remedy = f"make it readable for all: chmod -R a+rX {shown(place)}, a mounted one where it comes from"
+            remedy = f"make it readable for all: chmod -R a+rX {shown(place)}, in a Dockerfile COPY --chmod=755"
             return f"permission denied, {who}, and {shown(place)} has {mode}; {remedy}"
     return f"permission denied, {who}"
 
