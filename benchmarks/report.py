@@ -82,12 +82,6 @@ def render(result: Result, file_name: str) -> str:
 
 def render_lifecycle(result: Result, file_name: str) -> str:
     """What the supervisor, reloads and several workers cost, as Markdown."""
-    goals = {goal["series"]: goal for goal in result["goals"]}
-    rows = []
-    for name, series in result["series"].items():
-        goal = goals.get(name)
-        outcome = "" if goal is None else "reached" if goal["reached"] else "**not reached**"
-        rows.append([name, goal["goal"] if goal else "", *_shown(spread(series["values"])), outcome])
     machine, settings = result["machine"], result["settings"]
     where = f"{result['date'][:10]}, commit {result['commit'][:10]}, {machine['cpu']}, {machine['cores']} cores"
     return (
@@ -96,25 +90,30 @@ def render_lifecycle(result: Result, file_name: str) -> str:
         "A server has one core and wrk the other; during reloads, one after the other without a pause, the loader shares the "
         f"server's core, of which it gets a seventh: where 0 are counted in a cell of {3 * settings['seconds']} s, the load "
         "took all of it, and the hand-over is not in it. Two workers share both cores with wrk. "
-        f"`benchmarks/results/{file_name}`\n\n" + _table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
+        f"`benchmarks/results/{file_name}`\n\n" + _series(result)
     )
 
 
 def render_images(result: Result, file_name: str) -> str:
     """What a container adds to a start, and what it holds of the memory, as Markdown."""
+    settings, size_mb = result["settings"], result["image_bytes"] / 1e6
+    return (
+        f"**In a container**, `{settings['image']}`, {size_mb:,.0f} MB unpacked, {settings['rounds']} interleaved pairs on one "
+        f"core, the host's starts under Python {result['versions']['python']}; {result['date'][:10]}, commit "
+        f"{result['commit'][:10]}. Memory is that of all processes, what they share counted once. "
+        f"`benchmarks/results/{file_name}`\n\n" + _series(result)
+    )
+
+
+def _series(result: Result) -> str:
+    """Every series of a result with its goal, if it has one."""
     goals = {goal["series"]: goal for goal in result["goals"]}
     rows = []
     for name, series in result["series"].items():
         goal = goals.get(name)
         outcome = "" if goal is None else "reached" if goal["reached"] else "**not reached**"
         rows.append([name, goal["goal"] if goal else "", *_shown(spread(series["values"])), outcome])
-    settings, size_mb = result["settings"], result["image_bytes"] / 1e6
-    return (
-        f"**In a container**, `{settings['image']}`, {size_mb:,.0f} MB unpacked, {settings['rounds']} interleaved pairs on one "
-        f"core, the host's starts under Python {result['versions']['python']}; {result['date'][:10]}, commit "
-        f"{result['commit'][:10]}. Memory is that of all processes, what they share counted once. "
-        f"`benchmarks/results/{file_name}`\n\n" + _table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
-    )
+    return _table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
 
 
 def render_soak(result: Result, file_name: str) -> str:
