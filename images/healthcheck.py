@@ -13,6 +13,9 @@ def main() -> int:
     host, port = listening() or (os.environ.get("HOST", ""), os.environ.get("PORT", ""))
     # A listener on all addresses has this one, too: `::` takes version 4 as well.
     host = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
+    if port == "0":
+        print("PORT=0: where the server listens is only in its log, choose a port")
+        return 1
     try:
         with socket.create_connection((host, int(port or 8080)), timeout=4) as connection:
             connection.sendall(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

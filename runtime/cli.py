@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from shutil import which
 from typing import Final
 
 from runtime import __version__
@@ -77,12 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _known(arguments: Sequence[str]) -> Sequence[str]:
     """The arguments as they are; ends the process where the first is no command, which is how shells are asked for."""
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
-        commands, other = ", ".join(_COMMANDS), arguments[0]
-        parser().error(
-            f"there is no command {other!r}, only {commands}. Another program of an image is run by "
-            f"docker run --entrypoint {shlex.quote(other)} IMAGE"
+    first = arguments[0] if arguments else ""
+    if first.startswith("-") and first not in ("-h", "--help", "--version"):
+        parser().error(f"{first} comes after a command: ml-runtime serve {shlex.join(arguments)}")
+    if first and not first.startswith("-") and first not in _COMMANDS:
+        elsewhere = (
+            f". Another program of an image is run by docker run --entrypoint {shlex.quote(first)} IMAGE; "
+            "if a Dockerfile's CMD says it, take that line out"
         )
+        parser().error(f"there is no command {first!r}, only {', '.join(_COMMANDS)}" + (elsewhere if which(first) else ""))
     return arguments
 
 

@@ -10,6 +10,15 @@ _LIBRARY: Final = "libcuda.so.1"
 _NO_DEVICE: Final = 100
 
 
+def loadable() -> bool:
+    """Whether the driver's library is there."""
+    try:
+        ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return False
+    return True
+
+
 def why_unusable(needed: str) -> str:
     """A clause for people; `needed`: the CUDA version that ONNX Runtime was built for, such as 13.0, empty if unknown."""
     try:

@@ -23,6 +23,9 @@ from runtime.errors import one_line, quoted
 
 log = logging.getLogger(__name__)
 
+# An editable install, such as this package's may be, is on no path.
+_INSTALLED: Final = frozenset({sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[1])})
+
 # Directories that were put on the path, the latest model's first: as process-wide as sys.path, of which it says what is ours.
 _places: Final[list[str]] = []
 
@@ -187,11 +190,16 @@ def _file_of(module: object) -> str:
 
 
 def _place_of(file: str | None, places: Collection[str]) -> str:
-    """The one of `places` in which `file` lies, the innermost; empty if it is none."""
+    """The one of `places` in which `file` lies, the innermost; empty if it is none, or something installed lies between.
+
+    A model may lie in / or in /opt, and above everything that is installed.
+    """
     inside = file or ""
     while (parent := os.path.dirname(inside)) != inside:  # noqa: PTH120 - for every module that is loaded, and there are 2,000
         if parent in places:
             return parent
+        if (parent in sys.path and parent not in _places) or parent in _INSTALLED:
+            return ""
         inside = parent
     return ""
 

@@ -6,6 +6,7 @@ accept and the close. So first no new handshake is let in, then what is under wa
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -37,9 +38,13 @@ def bind(host: str, port: int) -> socket.socket:
         # A name that cannot be resolved has a negative number, which the system's own table does not know.
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else str(error.strerror or error).partition(" (while")[0]
-        raise BadSetting(
-            f"cannot listen on {host}:{port}: {reason}; end what holds the port, or choose another with PORT (and HOST)"
-        ) from error
+        if number == errno.EADDRINUSE:
+            remedy = "end what holds the port, or choose another with PORT (and HOST)"
+        elif number == errno.EACCES:
+            remedy = "choose a port from 1024 on with PORT: smaller ones are not for every user"
+        else:
+            remedy = "HOST must be an address of this machine or container, or 0.0.0.0, which is all of them"
+        raise BadSetting(f"cannot listen on {host}:{port}: {reason}; {remedy}") from error
     return bound
 
 

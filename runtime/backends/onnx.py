@@ -61,8 +61,11 @@ _MAPS: Final = ("seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))
 def open(artifact: Artifact, placement: Placement, shared: None) -> "OnnxBackend":  # noqa: A001 - the leaf's verb
     """Make the session and look at it, in each worker; raises ArtifactFault."""
     del shared
-    wants_cuda = placement.device == "cuda" or (placement.device == "auto" and CUDA in ort.get_available_providers())
-    session, share = _open_session(artifact, placement, cuda=wants_cuda)
+    built_for_cuda = CUDA in ort.get_available_providers()
+    wants_cuda = placement.device == "cuda" or (placement.device == "auto" and built_for_cuda)
+    # Without a driver ONNX Runtime says in lines of its own that cuDNN were missing.
+    tries_cuda = wants_cuda and (cuda_driver.loadable() or not built_for_cuda)
+    session, share = _open_session(artifact, placement, cuda=tries_cuda)
     on_cuda = CUDA in session.get_providers()
     if placement.device == "cuda" and not on_cuda:
         raise DeviceUnavailable(

@@ -141,6 +141,20 @@ def test_what_carries_the_server_stays(image: str, what: str) -> None:
     assert f"at your own risk: PIP_CONSTRAINT= pip install {what}" in told
 
 
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (
+            ("USER 4321:4321", "RUN pip install tabulate"),
+            "uid 4321 with gid 4321 may not write /opt/child: install",
+        ),
+        (("RUN pip install --user tabulate",), "leave out --user"),
+    ],
+)
+def test_an_install_that_fails_by_its_user_says_what_to_do(image: str, lines: tuple[str, ...], says: str) -> None:
+    assert f"ml-runtime: {says}" in refused(image, *lines)
+
+
 def test_the_other_onnxruntime_is_refused(image: str) -> None:
     other = "onnxruntime" if image.endswith("cuda") else "onnxruntime-gpu"
     assert f"The user requested (constraint) {other}<0" in refused(image, f"RUN pip install {other}")

@@ -71,6 +71,7 @@ def test_the_cpu_image_says_which_one_has_cuda(cpu_image: str, models: Models) -
 def test_auto_serves_on_the_cpu_and_says_so(cuda_image: str, run: Run, models: Models) -> None:
     container = run(cuda_image, models=models("iris_onnx"))
     assert container.answer({"features": FLOWER})["prediction"] == 0
+    assert len(container.events()) == len(container.logs().splitlines()), "ONNX Runtime says nothing beside"
     assert any("no GPU can be used, the model runs on the CPU" in event["message"] for event in container.events())
     assert container.health()["device"] == "cpu"
     assert 'device="cpu"' in container.metric("ml_model_info{")

@@ -57,6 +57,13 @@ def test_a_path_of_the_users_own(image: str, run: Run, models: Models) -> None:
     assert container.answer({"features": FLOWER}).items() >= ROSE.items()
 
 
+@pytest.mark.parametrize("path", ["/model.joblib", "/opt/model.joblib", "/usr/model.joblib"])
+def test_a_path_above_what_is_installed(image: str, run: Run, models: Models, path: str) -> None:
+    container = run(image, options=tuple(mounted(models("iris") / "model.joblib", path)), MODEL_PATH=path)
+    assert container.answer({"features": FLOWER}).items() >= ROSE.items()
+    assert not any(event["level"] == "warning" or "code beside" in event["message"] for event in container.events())
+
+
 def test_a_reload_when_the_mounted_model_changes(image: str, run: Run, models: Models, readable: Path) -> None:
     shutil.copy(models("iris") / "model.joblib", readable)
     container = run(image, models=readable, RELOAD="poll", RELOAD_INTERVAL_S=0.2)

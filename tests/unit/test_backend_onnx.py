@@ -355,6 +355,7 @@ def test_a_cuda_session_that_fell_back_to_the_cpu_is_refused(models: Models, mon
         return made(artifact, placement, cuda=False)
 
     monkeypatch.setattr(leaf, "_open_session", fallen_back)
+    monkeypatch.setattr(leaf.cuda_driver, "loadable", lambda: True)
     with pytest.raises(DeviceUnavailable, match="made its session on the CPU") as caught:
         open_artifact(find(models("iris_onnx")), Placement("cuda", 1))
     assert "docker run --gpus all" in str(caught.value)
@@ -371,8 +372,18 @@ def test_auto_warns_when_a_gpu_build_finds_no_gpu(
 
     monkeypatch.setattr(leaf.ort, "get_available_providers", lambda: [leaf.CUDA, leaf.CPU])
     monkeypatch.setattr(leaf, "_open_session", fallen_back)
+    monkeypatch.setattr(leaf.cuda_driver, "loadable", lambda: True)
     assert open_artifact(find(models("iris_onnx")), Placement("auto", 1)).inline
     assert "set DEVICE=cuda to make this an error" in caplog.text
+
+
+def test_without_a_driver_cuda_is_not_tried(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime would say in a line of its own that cuDNN were missing."""
+    monkeypatch.setattr(leaf.ort, "get_available_providers", lambda: [leaf.CUDA, leaf.CPU])
+    monkeypatch.setattr(leaf.cuda_driver, "loadable", lambda: False)
+    assert open_artifact(find(models("iris_onnx")), Placement("auto", 1)).facts["device"] == "cpu"
+    with pytest.raises(DeviceUnavailable, match="driver is not in it"):
+        open_artifact(find(models("iris_onnx")), Placement("cuda", 1))
 
 
 def test_where_no_file_can_be_made_the_share_of_a_gpu_is_unknown(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

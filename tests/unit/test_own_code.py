@@ -100,6 +100,23 @@ def test_what_the_operator_put_on_the_path_stays_there(tmp_path: Path) -> None:
     assert sys.path == before
 
 
+@pytest.mark.parametrize("above", ["/", str(Path(sys.prefix).parent), str(Path(json.__file__).parents[3])])
+def test_what_is_installed_below_a_model_s_directory_is_not_its_code(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, above: str
+) -> None:
+    """MODEL_PATH=/model.joblib: the standard library, the packages and the runtime itself lie below."""
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in ("json", "numpy", "runtime")}
+    caplog.set_level(logging.INFO)
+    model = ship(tmp_path, "features", FUNCTION.format(5))
+    for _ in range(2):
+        assert transformed(opened(model, code_path=Path(above))) == [5.0, 6.0]
+    assert {name: sys.modules.get(name) for name in before} == before
+    told = [record for record in caplog.records if record.name == own_code.__name__]
+    assert not any(record.levelno >= logging.WARNING for record in told)
+    own = {name for record in told for name in getattr(record, "facts", {}).get("modules", "").split(", ")}
+    assert not own & {*sys.stdlib_module_names, "numpy", "sklearn", "joblib", "runtime", "tests", "pytest"}
+
+
 def test_nothing_is_imported_from_where_everybody_may_write(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ship(tmp_path, "features", FUNCTION.format(5))
     tmp_path.chmod(0o1777)

@@ -114,9 +114,9 @@ def test_a_bad_setting_ends_with_its_name(module: str) -> None:
 @pytest.mark.parametrize(
     ("host", "says"),
     [
-        ("127.0.0.1", "Address already in use"),
-        ("192.0.2.1", "Cannot assign requested address"),
-        ("not a host", "Name or service not known"),
+        ("127.0.0.1", "Address already in use; end what holds the port"),
+        ("192.0.2.1", "Cannot assign requested address; HOST must be an address of this machine"),
+        ("not a host", "Name or service not known; HOST must be an address of this machine"),
     ],
 )
 def test_an_address_that_cannot_be_had(host: str, says: str) -> None:
