@@ -40,7 +40,7 @@ serve: $(SERVING)
 	@HOST=$${HOST:-127.0.0.1} LOG_FORMAT=$${LOG_FORMAT:-text} exec $(BIN)/ml-runtime serve examples/iris/models
 
 test: $(DEVELOPING)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not long"
 
 lint: $(DEVELOPING)
 	$(BIN)/hadolint images/Dockerfile examples/*/Dockerfile

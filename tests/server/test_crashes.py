@@ -215,6 +215,7 @@ def test_a_signal_between_two_crashes_of_the_start_ends_it(serve: Serve, models:
     assert time.monotonic() - begun < 10, server.said()
 
 
+@pytest.mark.long
 def test_a_worker_that_is_stuck_while_a_reload_fails_is_replaced(serve: Serve, models: Models, tmp_path: Path) -> None:
     source = tmp_path / "source"
     copy_model(models.write(SlowModel(str(tmp_path))) / "model.joblib", source / "model.joblib")

@@ -63,6 +63,7 @@ def test_a_model_that_ends_a_worker_on_one_request(serve: Serve, models: Models)
     eventually(lambda: server.get("/health").json()["workers"]["ready"] == 2, "it is back")
 
 
+@pytest.mark.long
 def test_a_fork_that_hangs_is_given_up_for_processes_of_their_own(serve: Serve, models: Models) -> None:
     server = serve(models.write(NeverWarm(after_fork=True)), WORKERS=2, LOAD_TIMEOUT_S=12)
     assert server.metric("ml_fork_fallbacks_total") == 1
