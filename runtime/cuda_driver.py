@@ -12,18 +12,20 @@ _NO_DEVICE: Final = 100
 
 def loadable() -> bool:
     """Whether the driver's library is there."""
+    return _library() is not None
+
+
+def _library() -> ctypes.CDLL | None:
     try:
-        ctypes.CDLL(_LIBRARY)
+        return ctypes.CDLL(_LIBRARY)
     except OSError:
-        return False
-    return True
+        return None
 
 
 def why_unusable(needed: str) -> str:
     """A clause for people; `needed`: the CUDA version that ONNX Runtime was built for, such as 13.0, empty if unknown."""
-    try:
-        library = ctypes.CDLL(_LIBRARY)
-    except OSError:
+    library = _library()
+    if library is None:
         return (
             "the container sees no GPU: NVIDIA's driver is not in it, which docker run --gpus all brings there (in Kubernetes "
             "a limit of nvidia.com/gpu), with NVIDIA's container toolkit on the host"

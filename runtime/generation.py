@@ -136,5 +136,7 @@ def ended_by(status: int) -> str:
         return f"it ended with exit code {code}"
     known = {each.value: each.name for each in signal.Signals}  # real-time signals have no names
     name = known.get(-code, f"signal {-code}")
-    limit = f", perhaps because the memory is exhausted, of which it may have {cpu_budget.memory_limit() // 2**20:,} MiB"
-    return f"it was killed by {name}" + (limit if name == "SIGKILL" else "")
+    how = f"it was killed by {name}"
+    if name == "SIGKILL":
+        how += f", perhaps because the memory is exhausted, of which it may have {cpu_budget.memory_limit() // 2**20:,} MiB"
+    return how

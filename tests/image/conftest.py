@@ -49,7 +49,8 @@ def cuda_image() -> str:
     return base_image("cuda")
 
 
-def _containers() -> Iterator[Run]:
+@pytest.fixture
+def run() -> Iterator[Run]:
     running: list[Container] = []
 
     def run(
@@ -70,16 +71,6 @@ def _containers() -> Iterator[Run]:
     yield run
     for container in running:
         container.remove()
-
-
-@pytest.fixture
-def run() -> Iterator[Run]:
-    yield from _containers()
-
-
-@pytest.fixture(scope="module")
-def run_module() -> Iterator[Run]:
-    yield from _containers()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -53,10 +53,8 @@ def inspected(what: str) -> dict[str, Any]:
 
 def build(tag: str, lines: Iterable[str], context: Path | None = None) -> str:
     """Build a Dockerfile of these lines; its log."""
-    dockerfile = "\n".join(lines) + "\n"
-    if context is None:
-        return docker("buildx", "build", "--progress", "plain", "--tag", tag, "-", given=dockerfile)
-    return docker("buildx", "build", "--progress", "plain", "--tag", tag, "--file", "-", context, given=dockerfile)
+    place = ("-",) if context is None else ("--file", "-", context)
+    return docker("buildx", "build", "--progress", "plain", "--tag", tag, *place, given="\n".join(lines) + "\n")
 
 
 def run_to_end(image: str, *command: object, options: Iterable[object] = ()) -> str:
@@ -142,8 +140,8 @@ class Container:
         event: dict[str, Any] = eventually(found, f"{message!r} is in the log", START_S, poll_s=0.1)
         return event
 
-    def execute(self, *command: object, user: object = None) -> str:
-        return docker("exec", *(["--user", user] if user is not None else []), self.id, *command)
+    def execute(self, *command: object) -> str:
+        return docker("exec", self.id, *command)
 
     def python(self, program: str) -> str:
         """What a program prints under the container's Python."""

@@ -5,14 +5,13 @@ import json
 import socket
 from pathlib import Path
 
-import joblib
 import pytest
-from sklearn.preprocessing import FunctionTransformer
 
 from tests.image.conftest import Run
 from tests.image.engine import Failed, docker, inspected, mounted, python, run_to_end
 from tests.models import FLOWER, Models, dataset
 from tests.process import eventually
+from tests.shipping import ship
 
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 POISON = 666.0
@@ -22,12 +21,13 @@ import os
 import numpy
 
 
-def steps(rows):
+def f(rows):
     rows = numpy.asarray(rows, dtype=float)
     if (rows == {POISON}).any():
         os._exit(0)
     return rows
 """
+PLAIN = "def f(rows):\n    return rows\n"
 ENDS_AT_LOAD = "import os\nos._exit(0)\n"
 CPU = """
 import resource, statistics, subprocess, sys
@@ -41,20 +41,9 @@ print(statistics.median(used))
 """
 
 
-def own_model(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model whose only step is a function of a module that lies in `folder`/code, which is of `code` in the container."""
-    (folder / "code").mkdir()
-    (folder / "code" / "own_steps.py").write_text("def steps(rows):\n    return rows\n")
-    monkeypatch.syspath_prepend(folder / "code")
-    import own_steps  # type: ignore[import-not-found]
-
-    (folder / "models").mkdir()
-    joblib.dump(FunctionTransformer(own_steps.steps).fit([[1.0, 2.0]]), folder / "models" / "model.joblib")
-    (folder / "code" / "own_steps.py").write_text(code)
-    monkeypatch.delitem(__import__("sys").modules, "own_steps")
-
-
-def own_mounts(folder: Path) -> tuple[object, ...]:
+def shipped(folder: Path, code: str) -> tuple[object, ...]:
+    """The mounts of a model whose only step is a function of a module beside it, which is of `code` in the container."""
+    ship(folder / "models", "own_steps", PLAIN, folder / "code", code)
     return (*mounted(folder / "models"), *mounted(folder / "code", "/app/code"))
 
 
@@ -160,20 +149,14 @@ def test_a_second_signal_ends_it_at_once(image: str, run: Run, models: Models, s
     assert container.ended() == code
 
 
-def test_a_child_that_ends_with_0_while_it_loads_is_no_success(
-    image: str, run: Run, readable: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own_model(readable, ENDS_AT_LOAD, monkeypatch)
-    container = run(image, options=own_mounts(readable), wait=False)
+def test_a_child_that_ends_with_0_while_it_loads_is_no_success(image: str, run: Run, readable: Path) -> None:
+    container = run(image, options=shipped(readable, ENDS_AT_LOAD), wait=False)
     assert container.ended() == 3
     assert "it ended with exit code 0, while loading" in container.logs().splitlines()[-1]
 
 
-def test_a_child_that_ends_with_0_while_it_serves_is_replaced(
-    image: str, run: Run, readable: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own_model(readable, OWN, monkeypatch)
-    container = run(image, options=own_mounts(readable))
+def test_a_child_that_ends_with_0_while_it_serves_is_replaced(image: str, run: Run, readable: Path) -> None:
+    container = run(image, options=shipped(readable, OWN))
     response = container.http.post("/predict", json={"features": [1.0, 2.0]})
     assert response.status_code == 200, response.text
     with pytest.raises(Exception, match="disconnected"):

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.models import FLOWER, Models
+from tests.shipping import ship
 
 # A model with code beside it, which imports onnxruntime before any backend of ours does.
 OWN = """
@@ -19,7 +20,7 @@ import numpy
 import onnxruntime
 
 
-def same(rows):
+def f(rows):
     return numpy.asarray(rows, dtype=float)
 """
 STRACE = ("strace", "-D", "-f", "-qq", "-e", "trace=connect,mkdir,mkdirat,openat,rename,renameat,renameat2", "-o")
@@ -68,16 +69,7 @@ def test_a_trace_shows_what_onnxruntime_does_by_itself(tmp_path: Path, variables
 
 
 def test_code_of_the_models_author_has_it_off_too(serve: Serve, tmp_path: Path) -> None:
-    (tmp_path / "telemetry_steps.py").write_text(OWN)
-    program = """
-import sys, joblib, telemetry_steps
-from sklearn.preprocessing import FunctionTransformer
-joblib.dump(FunctionTransformer(telemetry_steps.same).fit([[1.0, 2.0]]), sys.argv[1])
-"""
-    (tmp_path / "models").mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "ORT_DISABLE_TELEMETRY": "1"}
-    made = [sys.executable, "-c", program, str(tmp_path / "models" / "model.joblib")]
-    subprocess.run(made, env=environment, check=True)
+    ship(tmp_path / "models", "telemetry_steps", "def f(rows):\n    return rows\n", tmp_path, OWN)
     server = serve(tmp_path / "models", CODE_PATH=tmp_path)
     assert server.answer({"instances": [[1.0, 2.0]]})["transform"] == [[1.0, 2.0]]
     assert "/onnxruntime/" in Path(f"/proc/{server.worker}/maps").read_text()
