@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from runtime import boundary, manifest, sidecars
+from runtime import boundary, checksums, manifest, sidecars
 from runtime.boundary import Stamp
 from runtime.content import ENDINGS, Content, Form, Kind, promised, recognise
-from runtime.errors import AmbiguousArtifact, ArtifactFault, BadArtifact, ModelNotThere, plural, quoted
+from runtime.errors import AmbiguousArtifact, ArtifactFault, BadArtifact, IntegrityMismatch, ModelNotThere, plural, quoted
 from runtime.listing import PUT_ONE_THERE, denied, entries, is_directory, listing, missing, shown, size
 from runtime.manifest import NOTHING_SAID, Manifest
 from runtime.sidecars import Said
@@ -120,6 +120,21 @@ def digest(artifact: Artifact) -> str:
         except OSError as error:
             raise BadArtifact(f"{shown(path)} cannot be read: {error.strerror}") from error
     return total.hexdigest()
+
+
+def check_pin(path: Path, pin: str | None) -> None:
+    """Raise IntegrityMismatch if a file or directory has another digest than MODEL_SHA256; call it before it is read."""
+    if pin is None:
+        return
+    try:
+        found = checksums.pin(path)
+    except OSError as error:
+        raise BadArtifact(f"{shown(path)} cannot be read: {error.strerror}") from error
+    if found != pin:
+        raise IntegrityMismatch(
+            f"{shown(path)} has the SHA-256 {found}, and MODEL_SHA256 wants {pin}; nothing of it was opened. Put the right "
+            "files there, or the right digest (ml-runtime inspect prints it)"
+        )
 
 
 def check_fits(artifact: Artifact, memory_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `ml-runtime serve | inspect | settings`.
+"""The command line: `ml-runtime serve | inspect | fetch | settings`.
 
 What it says goes before the environment, which settings.py reads.
 """
@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "path",
         nargs="?",
-        type=Path,
-        help="a model file, a directory with one in it, or a model repository (default: MODEL_PATH, then /app/models)",
+        help="a model file, a directory with one in it, a model repository, or a URI as for MODEL_URI "
+        "(default: MODEL_URI, MODEL_PATH, then /app/models)",
     )
     serve.add_argument("--host", help="the address to listen on (default: HOST, then 0.0.0.0)")
     serve.add_argument("--port", help="the port to listen on (default: PORT, then 8080)")
@@ -43,12 +43,22 @@ def parser() -> argparse.ArgumentParser:
         "about them. Exit code 0: all of it would be served; 3: something would be refused; 2: bad usage or a bad setting.",
     )
     inspect.add_argument(
-        "path", nargs="?", type=Path, help="a model file or a directory (default: MODEL_PATH, then /app/models)"
+        "path", nargs="?", help="a model file, a directory or a URI (default: MODEL_URI, MODEL_PATH, then /app/models)"
     )
     inspect.add_argument("--json", action="store_true", help="print one JSON document")
     inspect.add_argument(
         "--no-load", action="store_true", help="only read: run nothing of a pickle, which serving (and inspecting) it does"
     )
+    fetch = commands.add_parser(
+        "fetch",
+        help="bring a model from object storage into a directory",
+        description="Bring what lies at a URI into a directory, for an init container or an image's build: whole or not at "
+        "all, checked against MODEL_SHA256 where that is set; nothing is downloaded again that is there unchanged. "
+        "Exit code 0: it is there; "
+        "3: it cannot be had; 2: bad usage or a bad setting.",
+    )
+    fetch.add_argument("uri", help="s3://, gs://, az:// of a file or a prefix, https:// of a file")
+    fetch.add_argument("directory", type=Path, help="where it goes; made if it is not there")
     known = commands.add_parser(
         "settings",
         help="list every variable with default, meaning, value and origin",
@@ -96,7 +106,7 @@ def _serve(given: argparse.Namespace) -> int:
     from runtime.errors import BadSetting
 
     try:
-        chosen = settings.load(model_path=given.path, host=given.host, port=given.port)
+        chosen = settings.load(given.path, host=given.host, port=given.port)
     except BadSetting as error:
         logs.configure(None, "info")
         exits.last_words(str(error))
@@ -111,10 +121,17 @@ def _serve(given: argparse.Namespace) -> int:
     command = launch.command("supervisor", json.dumps({"settings": chosen.resolved(), "workers": workers}))
     # What comes between now and the supervisor's own handlers is kept for these.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    return _become(command)
+
+
+def _become(command: list[str]) -> int:
+    """Go on as that program; returns only if it cannot be started."""
+    from runtime import exits
+
     try:
         os.execv(command[0], command)  # noqa: S606 - the same interpreter
     except OSError as error:
-        exits.last_words(f"the supervisor cannot be started: {error.strerror}")
+        exits.last_words(f"Python cannot be started again: {error.strerror}")
         return exits.BAD_START
 
 
@@ -122,6 +139,25 @@ def _inspect(given: argparse.Namespace) -> int:
     from runtime import inspection
 
     return inspection.main(given.path, as_json=given.json, load=not given.no_load)
+
+
+def _fetch(given: argparse.Namespace) -> int:
+    """Check the settings, then become the fetch: the URI may hold a signature, and this process's arguments show it."""
+    from runtime import exits, launch, logs, settings, uri
+    from runtime.errors import BadSetting
+
+    try:
+        if not uri.looks_like_one(given.uri):
+            raise BadSetting(f"URI: expected {uri.EXPECTED}")
+        chosen = settings.load(given.uri)
+    except BadSetting as error:
+        sys.stderr.write(f"{error}\n")
+        return exits.BAD_START
+    logs.configure(chosen.log_format, chosen.log_level)
+    for sentence in settings.misspelt():
+        logging.getLogger(__name__).warning("%s", sentence)
+    document = {"settings": chosen.resolved(), "directory": str(given.directory)}
+    return _become(launch.command("fetch_into", json.dumps(document)))
 
 
 def _settings(given: argparse.Namespace) -> int:
@@ -136,5 +172,6 @@ def _settings(given: argparse.Namespace) -> int:
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "serve": _serve,
     "inspect": _inspect,
+    "fetch": _fetch,
     "settings": _settings,
 }

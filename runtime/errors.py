@@ -182,6 +182,77 @@ class BadSetting(RuntimeFault):
     code = "bad_setting"
 
 
+# --- what keeps an artifact from being fetched ------------------------------------------------------------------------
+
+
+class SourceFault(ArtifactFault):
+    """A source did not give what was asked of it. `passing`: trying again may help."""
+
+    code = "source"
+    passing: ClassVar[bool] = False
+
+
+class SourceDenied(SourceFault):
+    """The store knows the caller not, or does not let it: 401, 403, credentials that are missing, wrong or expired."""
+
+    code = "source_denied"
+
+
+class SourceNotThere(SourceFault):
+    """The bucket, the object, or anything below the prefix is not there."""
+
+    code = "source_not_there"
+
+
+class SourceUnavailable(SourceFault):
+    """The store cannot be reached, is busy or broke off: 429, 5xx, time-outs, resets, short bodies."""
+
+    code = "source_unavailable"
+    passing = True
+
+
+class SourceChanged(SourceFault):
+    """An object was replaced while it was being fetched."""
+
+    code = "source_changed"
+
+
+class BadListing(SourceFault):
+    """What lies there can be no directory of a model: keys that lead out of it, too many of them."""
+
+    code = "bad_listing"
+
+
+class BadSource(SourceFault):
+    """The store answered with what cannot be a model: a web page, a redirect to an unsafe address."""
+
+    code = "bad_source"
+
+
+class IntegrityMismatch(SourceFault):
+    """The bytes are not those that the store, or MODEL_SHA256, says."""
+
+    code = "integrity_mismatch"
+
+
+class NoSpace(SourceFault):
+    """The disk is too small, or full, or must not be written."""
+
+    code = "no_space"
+
+
+class FetchTimeout(SourceFault):
+    """It was not fetched within FETCH_TIMEOUT_S."""
+
+    code = "fetch_timeout"
+
+
+class MissingLibrary(SourceFault):
+    """A scheme needs a package that is not here."""
+
+    code = "missing_library"
+
+
 # --- how a message names what came ------------------------------------------------------------------------------------
 
 _KINDS = {

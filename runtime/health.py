@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from runtime.repository import Repository
 
-# What the supervisor knows beside: `generation`, `workers`, `reload`.
-_OF_THE_SUPERVISOR = ("generation", "workers", "reload")
+# What the supervisor knows beside.
+_OF_THE_SUPERVISOR = ("generation", "workers", "reload", "fetch")
 
 Status = Literal["loading", "healthy", "draining"]
 

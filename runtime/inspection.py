@@ -8,13 +8,13 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from runtime import __version__, cpu_budget, exits, logs, report, settings
-from runtime.errors import ArtifactFault, BadSetting, ModelNotThere, one_line
+from runtime.errors import ArtifactFault, BadSetting, ModelNotThere, SourceFault, one_line
 from runtime.settings import Settings
 
 if TYPE_CHECKING:  # numpy comes with them, and must not before the CPU budget is applied
@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 _NOT_LOADED: Final = "it was read, and nothing of it was run (--no-load): only a load shows whether it works"
 
 
-def main(path: Path | None, *, as_json: bool, load: bool) -> int:
+def main(path: str | None, *, as_json: bool, load: bool) -> int:
     """Inspect what lies at `path`, or what `serve` would take, and print it; the exit code, as of `serve`."""
     try:
-        chosen = settings.load(model_path=path)
+        chosen = settings.load(path)
     except BadSetting as error:
         sys.stderr.write(f"{error}\n")
         return exits.BAD_START
@@ -39,10 +39,42 @@ def main(path: Path | None, *, as_json: bool, load: bool) -> int:
         log.warning("%s", sentence)
     budget = cpu_budget.measure(chosen.cpus)
     cpu_budget.apply(budget)
+    try:
+        chosen, source = _brought(chosen)
+    except SourceFault as fault:
+        exits.last_words(str(fault))
+        return exits.NO_MODEL
     with _stdout_of_our_own() as stdout:
         found = inspect(chosen, budget.threads, load=load)
+        found["source"] = source
         stdout.write(report.document(found) if as_json else report.inspection_text(found))
     return exits.STOPPED if found["would_be_served"] else exits.NO_MODEL
+
+
+def _brought(chosen: Settings) -> tuple[Settings, str | None]:
+    """The settings with what MODEL_URI names in the cache as their path, and the URI as it may be shown; raises SourceFault."""
+    if chosen.model_uri is None:
+        return chosen, None
+    from runtime.cache import Cache
+    from runtime.fetch import Fetch
+    from runtime.patience import Patience
+    from runtime.progress import Progress
+    from runtime.ticker import Ticker
+
+    found, progress = settings.model_uri(), Progress()
+    place, private = settings.model_cache(chosen)
+    fetch = Fetch(found, chosen.model_sha256, Cache(place, chosen.model_cache_bytes, private=private), progress)
+    patience = Patience(time.monotonic() + chosen.fetch_timeout_s, chosen.fetch_timeout_s)
+
+    def over() -> None:
+        fetch.staging.discard()
+        exits.last_words(str(patience.over(progress.trouble)))
+        exits.end(exits.NO_MODEL)
+
+    with Ticker(progress, found.shown, bar=sys.stderr if sys.stderr.isatty() else None) as ticker:
+        ticker.at(patience.deadline, over)
+        path = fetch.run(chosen.fetch_policy, patience).path
+    return chosen.model_copy(update={"model_path": path}), found.shown
 
 
 @contextmanager
@@ -56,7 +88,7 @@ def _stdout_of_our_own() -> Iterator[TextIO]:
 
 def inspect(chosen: Settings, threads: int, *, load: bool = True) -> dict[str, Any]:
     """Everything that can be said of the models at MODEL_PATH. `load` runs the code in pickles, as serving them would."""
-    from runtime import artifact
+    from runtime import artifact, checksums
     from runtime.backends import Placement
     from runtime.repository import choose_default, empty_places
 
@@ -64,12 +96,16 @@ def inspect(chosen: Settings, threads: int, *, load: bool = True) -> dict[str, A
         "path": str(chosen.model_path),
         "runtime": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
+        "model_sha256": None,
         "would_be_served": False,
         "default": None,
         "models": [],
         "problems": [],
     }
     try:
+        with suppress(OSError):  # discovery says why it cannot be read
+            found["model_sha256"] = checksums.pin(chosen.model_path)
+        artifact.check_pin(chosen.model_path, chosen.model_sha256)
         candidates = artifact.discover(chosen.model_path, chosen.model_name, chosen.model_version)
     except ArtifactFault as fault:
         found["problems"].append(str(fault))

@@ -17,6 +17,7 @@ class LastReload:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._bad: Stamp | None = None  # tried in vain, or refused
+        self._missing = False  # what is told is that the source gave nothing
         self.told: dict[str, str] = {}
 
     def began(self, stamp: Stamp, generation: int) -> None:
@@ -27,6 +28,18 @@ class LastReload:
         log.error("reload failed", extra={"facts": {"generation": generation, "revision": revision, "reason": reason}})
         self._metrics.add(self._metrics.reloads, "failed")
         self._bad, self.told = stamp, {"status": "failed", "revision": revision, "reason": reason}
+
+    def not_had(self, reason: str) -> None:
+        """The source gave nothing; said and counted once for each reason, though polling asks again."""
+        if self.told.get("reason") != reason:
+            log.error("reload failed", extra={"facts": {"reason": reason}})
+            self._metrics.add(self._metrics.reloads, "failed")
+        self._missing, self.told = True, {"status": "failed", "reason": reason}
+
+    def had_again(self) -> None:
+        """The source answers, so what it failed with is over."""
+        if self._missing:
+            self._missing, self.told = False, {}
 
     def refused(self, stamp: Stamp, reason: str) -> None:
         """It would not fit; said and counted once, though polling asks again, for memory may become free."""

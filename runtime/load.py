@@ -42,7 +42,8 @@ Tell = Callable[[str, Place, bool], None]
 class Wanted:
     """Where to look and how to load; `name` and `version` are MODEL_NAME and MODEL_VERSION.
 
-    `without`: versions that ended or held up an earlier attempt, each with the reason; they are not tried again.
+    `pin` is MODEL_SHA256. `without`: versions that ended or held up an earlier attempt, each with the reason; they are not
+    tried again.
     """
 
     path: Path
@@ -50,12 +51,15 @@ class Wanted:
     version: str | None
     placement: Placement
     without: Mapping[Place, str] = field(default_factory=dict)
+    pin: str | None = None
 
 
 def wanted(settings: Settings, budget: CpuBudget, without: Mapping[Place, str] | None = None) -> Wanted:
     """What the settings ask for."""
     placement = Placement(settings.device, budget.threads, settings.version_mismatch, settings.code_path)
-    return Wanted(settings.model_path, settings.model_name, settings.model_version, placement, dict(without or {}))
+    # What was fetched was compared before it came into the cache.
+    pin = None if settings.model_uri else settings.model_sha256
+    return Wanted(settings.model_path, settings.model_name, settings.model_version, placement, dict(without or {}), pin)
 
 
 class Loaded:
@@ -108,6 +112,7 @@ class Loaded:
 def prepare_all(wanted: Wanted, tell: Tell) -> Loaded:
     """Find what lies there and read all of it, the default one first; raises ArtifactFault if nothing can be served."""
     try:
+        artifact.check_pin(wanted.path, wanted.pin)
         candidates = [
             # A directory's name may be anything, but it is told in JSON and in the log.
             replace(each, name=shown(Path(each.name)), version=shown(Path(each.version)))

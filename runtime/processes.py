@@ -8,7 +8,7 @@ import errno
 import os
 import selectors
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from runtime import launch
@@ -48,6 +48,7 @@ class Processes:
         self._board = board
         self._environment = environment
         self._running: dict[Process, Generation] = {}
+        self._others: dict[int, Callable[[str], None]] = {}
         self._ended_unknown: dict[int, tuple[int, float]] = {}  # pid -> status and when
         self.hearing: Hearing
 
@@ -55,7 +56,7 @@ class Processes:
         """Start a process that loads: the one that forks (slot 0), or one that becomes the worker of a slot. Raises OSError."""
         ours, theirs = Channel.pair()
         document = Launch(
-            settings=self._settings,
+            settings={**self._settings, **({"model_path": generation.stamp.path} if generation.stamp.path else {})},
             workers=self._workers,
             listener=self._listener,
             board=self._board.fd,
@@ -122,9 +123,16 @@ class Processes:
         elif process.leaving:
             process.kill()
 
+    def watch(self, pid: int, ended: Callable[[str], None]) -> None:
+        """Tell how this child has ended, which is of no generation."""
+        self._others[pid] = ended
+
     def reap(self) -> None:
         """Take note of all that have ended; after SIGCHLD."""
         for pid, status in _reaped():
+            if ended := self._others.pop(pid, None):
+                ended(ended_by(status))
+                continue
             process = next((each for each in self._running if each.pid == pid), None)
             if process:
                 self._end(process, ended_by(status))

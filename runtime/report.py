@@ -100,6 +100,8 @@ def inspection_text(found: Mapping[str, Any]) -> str:
     for model in found["models"]:
         lines += [*_model(model), ""]
     lines += _paragraphs(found["problems"])
+    if found.get("model_sha256") and found["models"]:
+        lines += [f"pin these bytes with MODEL_SHA256={found['model_sha256']}"]
     if found["models"]:
         counts = {status: [model["status"] for model in found["models"]].count(status) for status in _OUTCOMES}
         lines.append(", ".join(f"{plural(count, 'model')} {_OUTCOMES[status]}" for status, count in counts.items() if count))

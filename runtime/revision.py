@@ -6,7 +6,7 @@ The supervisor looks at it before each generation and, with RELOAD=poll, at ever
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +17,22 @@ _MOST_FILES: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Equal if no file was changed, replaced, added or taken away. `bytes` of all files; `changed`: the newest ctime, in s."""
+    """Equal if no file was changed, replaced, added or taken away. `bytes` of all files; `changed`: the newest ctime, in s.
+
+    `path` is where the model lies; `name`, of what was fetched, its revision in the store. `held` keeps that in the cache for
+    as long as anybody has this stamp.
+    """
 
     files: tuple[tuple[str, int, int, int], ...]
     bytes: int
     changed: float
+    path: str = ""
+    name: str = ""
+    held: object = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
+        if self.name:
+            return self.name
         newest = max((mtime for _, mtime, _, _ in self.files), default=0) / 1e9
         return f"files of {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(newest))}" if self.files else "no files"
 
@@ -45,7 +54,7 @@ def look(paths: Sequence[Path]) -> Stamp:
             files.append((name, found.st_mtime_ns, found.st_ino, found.st_size))
             total += found.st_size
             changed = max(changed, found.st_ctime)
-    return Stamp(tuple(files), total, changed)
+    return Stamp(tuple(files), total, changed, os.fspath(paths[0]) if paths else "")
 
 
 def _files(top: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -21,7 +21,6 @@ from runtime.metrics import Metrics
 from runtime.overdue import Overdue
 from runtime.processes import Processes
 from runtime.revision import Stamp
-from runtime.source_watch import SourceWatch
 
 log = logging.getLogger("runtime.supervisor")
 
@@ -51,6 +50,19 @@ class Host(Protocol):
         """The first model cannot be had."""
 
 
+class Source(Protocol):
+    """Where models come from: a directory (`source_watch.py`) or a store (`fetched_source.py`)."""
+
+    changed: Callable[[Stamp], None]
+    failed: Callable[[str], None]
+
+    def look(self, of: Stamp | None = None) -> Stamp:
+        """What lies there now, or where that stamp was taken."""
+
+    def ask(self, within_s: float = math.inf) -> None:
+        """Call `changed` with what lies there, or `failed`."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Wish:
     """A generation that is to come; the newest is the one that counts. `without`: models not to be tried, and why."""
@@ -69,7 +81,7 @@ class Rollout:
         workers: int,
         loop: EventLoop,
         processes: Processes,
-        source: SourceWatch,
+        source: Source,
         metrics: Metrics,
         host: Host,
         *,
@@ -85,7 +97,7 @@ class Rollout:
         self._metrics = metrics
         self._host = host
         self._forks = forks
-        source.changed = self.load
+        source.changed, source.failed = self.load, self.cannot_be_had
         processes.hearing = self
         self._began = time.monotonic()
         self._numbers = itertools.count(1)
@@ -128,6 +140,20 @@ class Rollout:
         self._refused = False
         self._wish_for(Wish(stamp, self._forks))
 
+    def cannot_be_had(self, reason: str) -> None:
+        """The source gives nothing: what serves goes on, or what was there before; before the first ready that is the end."""
+        if self._stopping:
+            return
+        if not self._was_ready:
+            self._host.give_up(reason)
+            return
+        self.last_reload.not_had(reason)
+        current = self.current
+        if current and not current.workers and not self.coming:
+            self.reason = reason
+            if (before := self._source.look(current.stamp)).files:
+                self.load(before)
+
     def _shortage(self, needed: int) -> str:
         # What is loading would be dropped for it.
         return headroom.shortage(needed, headroom.of_all(_pids(self.coming)) if self.coming else 0)
@@ -152,6 +178,7 @@ class Rollout:
 
     def differs(self, stamp: Stamp) -> bool:
         """Whether what lies there is to be loaded, for polling."""
+        self.last_reload.had_again()
         newest = self.coming or self.current
         if newest is None:
             return False
@@ -431,7 +458,7 @@ class Rollout:
         forking = of.loader is not None and not of.loader.leaving
         if not forking and self.coming:
             return  # it takes over, or `_fail` comes back here
-        stamp = of.stamp if forking else self._source.look()
+        stamp = of.stamp if forking else self._source.look(of.stamp)
         if not forking and (of.forks or stamp != of.stamp):
             if not of.well or stamp == of.stamp or self.last_reload.worth_trying(stamp):
                 self._ask()

@@ -8,13 +8,15 @@ variable that was mixed up may hold a secret.
 import difflib
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from runtime import uri
 from runtime.errors import BadSetting
 
 MIB = 1024 * 1024
@@ -50,11 +52,21 @@ def _workers(given: object) -> object:
     return int(text)
 
 
+def _uri(given: str) -> str:
+    uri.parse(given)
+    return given
+
+
 class Settings(BaseModel):
     """One field a variable; the variable's name is the field's in capitals."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    model_uri: Annotated[str, AfterValidator(_uri)] | None = Field(
+        None,
+        description="where the model is fetched from at the start: s3://, gs://, az:// of a file or a prefix, https:// of a "
+        "file; not together with MODEL_PATH",
+    )
     model_path: Path = Field(
         Path("/app/models"), description="a model file, a directory with one model in it, or a model repository"
     )
@@ -67,6 +79,19 @@ class Settings(BaseModel):
         None,
         description="the model's version label, by default its manifest's or 1; "
         "in a model repository the default model's version that is served where a path names none, by default the highest",
+    )
+    model_sha256: Annotated[str, _lower, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None,
+        description="the SHA-256 that the model's file or directory must have, as ml-runtime inspect prints it",
+    )
+    model_cache: Path | None = Field(
+        None, description="where fetched models are kept, by revision; by default a directory below the temporary one"
+    )
+    model_cache_bytes: Annotated[int, Field(ge=0, le=2**50)] = Field(
+        4096 * MIB, description="what the cache may hold; beyond that old revisions are removed, but none that is in use"
+    )
+    fetch_policy: Annotated[Literal["always", "if-missing"], _lower] = Field(
+        "always", description="always asks the store at the start; if-missing only where the cache has no revision of it"
     )
     host: str = Field("0.0.0.0", description="the address to listen on")  # noqa: S104 - a container's service is for others
     port: int = Field(8080, ge=0, le=65_535, description="the port to listen on; 0 takes a free one and logs it")
@@ -100,6 +125,7 @@ class Settings(BaseModel):
     header_timeout_s: PositiveSeconds = Field(10, description="how long a request's headers may take to arrive")
     body_timeout_s: PositiveSeconds = Field(30, description="how long a request's body may take to arrive")
     keep_alive_s: PositiveSeconds = Field(75, description="how long an idle connection is kept; longer than the proxy's")
+    fetch_timeout_s: PositiveSeconds = Field(600, description="how long a fetch may take, all its attempts together")
     load_timeout_s: PositiveSeconds = Field(600, description="how long all models may take to load and warm up")
     wait_for_model_s: Seconds = Field(0, description="how long to wait at the start for a model to appear")
     stuck_after_s: PositiveSeconds = Field(
@@ -140,15 +166,52 @@ class Settings(BaseModel):
         """As plain values, with the defaults that depend on others filled in: what processes hand on to each other."""
         log_format = self.log_format or ("text" if sys.stderr.isatty() else "json")
         bind = "early" if self.bind_early else "ready"
-        return {**self.model_dump(mode="json"), "log_format": log_format, "bind": bind, "drain_delay_s": self.drain_delay}
+        document = self.model_dump(mode="json")
+        # It may hold a signature, and everybody can read a process's arguments; `model_uri` has it from the environment.
+        shown = uri.parse(self.model_uri).shown if self.model_uri else None
+        return {**document, "model_uri": shown, "log_format": log_format, "bind": bind, "drain_delay_s": self.drain_delay}
 
 
-def load(**given: Any) -> Settings:
-    """Read the environment; `given` holds what the command line says, which goes first. Raises BadSetting."""
+def load(path: str | Path | None = None, **given: Any) -> Settings:
+    """Read the environment; what the command line says, `path` or URI and `given`, goes first. Raises BadSetting."""
+    said = _environment() | {name: value for name, value in given.items() if value is not None}
+    if path is not None:
+        said = {name: value for name, value in said.items() if name not in ("model_uri", "model_path")}
+        said["model_uri" if uri.looks_like_one(str(path)) else "model_path"] = str(path)
+    if uri.looks_like_one(str(said.get("model_path", ""))):
+        raise BadSetting("MODEL_PATH: it holds a URI, and is for a path; set MODEL_URI to it")
+    if "model_uri" in said and "model_path" in said:
+        raise BadSetting(
+            "MODEL_URI and MODEL_PATH are both set, and there is one place where the model comes from: set one of them"
+        )
     try:
-        return Settings.model_validate(_environment() | {name: value for name, value in given.items() if value is not None})
+        made = Settings.model_validate(said)
     except ValidationError as error:
         raise BadSetting("; ".join(_sentence(fault) for fault in error.errors(include_url=False))) from None
+    if made.model_uri:
+        os.environ["MODEL_URI"] = made.model_uri
+    return made
+
+
+def model_uri() -> uri.ModelUri:
+    """The URI itself, as `load` left it for this process and its children; it may hold secrets."""
+    return uri.parse(os.environ["MODEL_URI"])
+
+
+def model_cache(chosen: Settings) -> tuple[Path, bool]:
+    """Where fetched models are kept, and whether nobody else may put anything there."""
+    if chosen.model_cache is not None:
+        return chosen.model_cache, False
+    try:
+        temporary = tempfile.gettempdir()
+    except FileNotFoundError:  # none can be written; whoever makes the cache says so
+        temporary = "/tmp"  # noqa: S108 - a directory of its own below, which must be this user's
+    return Path(temporary) / f"ml-runtime-{os.geteuid()}", True
+
+
+def of_others(*names: str) -> dict[str, str]:
+    """Variables that are not ours but a store's, as its own tools read them; those that are set to something."""
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
 def _environment() -> dict[str, str]:
@@ -164,7 +227,8 @@ def _sentence(fault: Any) -> str:
     meaning = Settings.model_fields[field].description
     came = fault.get("input")
     form = f"a text of {len(came)} characters" if isinstance(came, str) else type(came).__name__
-    return f"{field.upper()}: {fault['msg'][0].lower()}{fault['msg'][1:]}; it holds {form}. It means: {meaning}"
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"{field.upper()}: {said[0].lower()}{said[1:]}; it holds {form}. It means: {meaning}"
 
 
 # --- what is set, and from where --------------------------------------------------------------------------------------
@@ -196,13 +260,17 @@ def survey() -> list[Variable]:
             name.upper(),
             field.default,
             field.description or "",
-            None if name in problems else getattr(current, name),
+            None if name in problems else _shown(name, getattr(current, name)),
             "environment" if name in given else "default",
             problems.get(name, ""),
         )
         for name, field in Settings.model_fields.items()
         if name not in OF_THE_PLATFORM
     ]
+
+
+def _shown(name: str, value: object) -> object:
+    return uri.parse(str(value)).shown if name == "model_uri" and value else value
 
 
 def misspelt(names: Sequence[str] | None = None) -> list[str]:

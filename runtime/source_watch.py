@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from runtime import revision
 from runtime.event_loop import EventLoop
@@ -24,6 +24,9 @@ class SourceWatch:
     """`changed` is called with the stamp of files that are complete, on the loop. The first of `paths` is the model's."""
 
     changed: Callable[[Stamp], None]
+    failed: Callable[[str], None]  # never called: files that are not there are a load's failure
+    phase = "waiting"
+    busy = False
 
     def __init__(self, loop: EventLoop, paths: Sequence[Path]) -> None:
         self._loop = loop
@@ -33,9 +36,17 @@ class SourceWatch:
         self._changing: set[str] = set()
         self.stopped = False
 
-    def look(self) -> Stamp:
+    def look(self, of: Stamp | None = None) -> Stamp:  # noqa: ARG002 - all stamps are of the same place
         """What lies there now."""
         return revision.look(self._paths)
+
+    def stop(self) -> None:
+        """Tell nothing any more."""
+        self.stopped = True
+
+    def told(self) -> dict[str, Any]:
+        """What /health says of it: nothing."""
+        return {}
 
     def wait(self, until: float, *, again: bool = False) -> None:
         """Tell when something complete lies there, or when the time is over; a reading of monotonic()."""

@@ -20,6 +20,7 @@ from runtime import exits, logs, sockets
 from runtime.board import Board
 from runtime.errors import BadSetting
 from runtime.event_loop import EventLoop
+from runtime.fetched_source import FetchedSource
 from runtime.metrics import Metrics
 from runtime.processes import Processes
 from runtime.rollout import MOST_RETIRING, Rollout
@@ -55,8 +56,12 @@ class Supervisor:
             root_path=settings["root_path"],
             header_timeout_s=settings["header_timeout_s"],
         )
-        self._source = SourceWatch(self._loop, [Path(settings["model_path"]), Path(settings["code_path"])])
         processes = Processes(settings, workers, self._loop, listener.fileno(), self._board, os.environ)
+        self._source: FetchedSource | SourceWatch = (
+            FetchedSource(settings, self._loop, processes, self._metrics, os.environ)
+            if settings["model_uri"]
+            else SourceWatch(self._loop, [Path(settings["model_path"]), Path(settings["code_path"])])
+        )
         self._rollout = Rollout(
             settings,
             workers,
@@ -103,7 +108,7 @@ class Supervisor:
         if serving != self._served:
             self._served, self._since = serving, time.monotonic()
         if self._signals:
-            if not self._rollout.generations and not len(self._room) and not self._room.is_open:
+            if not (self._rollout.generations or self._source.busy or len(self._room) or self._room.is_open):
                 self._finish(exits.STOPPED)
         elif serving or not self._listening:
             self._room.close()
@@ -137,6 +142,7 @@ class Supervisor:
             "generation": number,
             "workers": {"ready": rollout.serving, "wanted": self._wanted},
             "reload": rollout.last_reload.told,
+            **self._source.told(),
         }
         if document != self._board.status:
             self._board.publish(document)
@@ -151,7 +157,7 @@ class Supervisor:
         busy = self._rollout.coming or self._rollout.current
         body: dict[str, Any] = {
             "status": "draining" if self._signals else "failed" if reason else "loading",
-            "phase": busy.doing() if busy else "waiting",
+            "phase": busy.doing() if busy else self._source.phase,
             "for_seconds": round(time.monotonic() - self._since, 1),
             **self._board.status,
         }
@@ -203,7 +209,7 @@ class Supervisor:
             log.warning("stopped at once by a second signal")
             self._finish(128 + number)
             return
-        self._source.stopped = True
+        self._source.stop()
         log.info("stopping", extra={"facts": {"signal": signal.Signals(number).name}})
         grace = self._settings["grace_period_s"]
         serving = self._rollout.serving > 0

@@ -68,6 +68,10 @@ def start() -> int:
         signal.signal(number, lambda *_: os._exit(exits.STOPPED))  # until it drains there is nothing to drain
     try:
         chosen = settings.load()
+        if chosen.model_uri:
+            raise BadSetting(
+                "MODEL_URI: a worker alone fetches nothing; take `ml-runtime serve`, or fetch first and set MODEL_PATH"
+            )
         logs.configure(chosen.log_format, chosen.log_level)
         budget = cpu_budget.measure(chosen.cpus)
         cpu_budget.apply(budget)

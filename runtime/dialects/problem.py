@@ -40,6 +40,17 @@ STATUSES: Final[Mapping[type[RuntimeFault], int]] = {
     errors.MissingModule: 500,
     errors.UnsafeType: 500,
     errors.DeviceUnavailable: 500,
+    errors.SourceFault: 500,
+    errors.SourceDenied: 500,
+    errors.SourceNotThere: 500,
+    errors.SourceUnavailable: 500,
+    errors.SourceChanged: 500,
+    errors.BadListing: 500,
+    errors.BadSource: 500,
+    errors.IntegrityMismatch: 500,
+    errors.NoSpace: 500,
+    errors.FetchTimeout: 500,
+    errors.MissingLibrary: 500,
     errors.BadSetting: 500,
 }
 

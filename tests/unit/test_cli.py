@@ -3,7 +3,6 @@
 import json
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,7 +75,7 @@ def test_serve_with_a_bad_setting_ends_with_2(started: dict[str, Any]) -> None:
     ("arguments", "says"),
     [
         ([], "COMMAND"),
-        (["server"], "there is no command 'server', only serve, inspect, settings\n"),
+        (["server"], "there is no command 'server', only serve, inspect, fetch, settings\n"),
         (["sh", "-c"], "docker run --entrypoint sh IMAGE; if a Dockerfile's CMD says it, take that line out"),
         (["--port", "9000"], "--port comes after a command: ml-runtime serve --port 9000"),
         (["serve", "a", "b"], "unrecognized arguments: b"),
@@ -96,7 +95,9 @@ def test_what_it_does_not_know_ends_with_2(
     assert started == {}
 
 
-@pytest.mark.parametrize(("arguments", "says"), [(["--help"], "serve"), (["serve", "--help"], "MODEL_PATH, then /app/models")])
+@pytest.mark.parametrize(
+    ("arguments", "says"), [(["--help"], "serve"), (["serve", "--help"], "(default: MODEL_URI, MODEL_PATH, then")]
+)
 def test_help(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
@@ -108,17 +109,17 @@ def test_help(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str
     ("arguments", "path", "options"),
     [
         (["inspect"], None, {"as_json": False, "load": True}),
-        (["inspect", "m", "--json"], Path("m"), {"as_json": True, "load": True}),
-        (["inspect", "m", "--no-load"], Path("m"), {"as_json": False, "load": False}),
+        (["inspect", "m", "--json"], "m", {"as_json": True, "load": True}),
+        (["inspect", "m", "--no-load"], "m", {"as_json": False, "load": False}),
     ],
 )
 @pytest.mark.usefixtures("started")
 def test_inspect_hands_on_what_was_said(
-    arguments: list[str], path: Path | None, options: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], path: str | None, options: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[object] = []
 
-    def inspected(path: Path | None, **options: bool) -> int:
+    def inspected(path: str | None, **options: bool) -> int:
         given.extend((path, options))
         return 3
 

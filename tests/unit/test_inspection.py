@@ -3,6 +3,7 @@
 All of it runs in this process, by the function behind the command; `tests/server/test_commands.py` runs the command itself.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -400,3 +401,14 @@ def test_labels_cannot_command_a_terminal() -> None:
     }  # fmt: skip
     text = inspection_text({"models": [model], "problems": [], "default": None})
     assert text.isprintable() or all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_the_digest_that_pins_it(models: Models) -> None:
+    found = inspect(Settings(model_path=models("iris")), 1, load=False)
+    right = hashlib.sha256((models("iris") / "model.joblib").read_bytes()).hexdigest()
+    assert found["model_sha256"] == right
+    assert f"pin these bytes with MODEL_SHA256={right}" in inspection_text(found)
+    assert inspect(Settings(model_path=models("iris"), model_sha256=right), 1, load=False)["would_be_served"]
+    other = inspect(Settings(model_path=models("iris"), model_sha256="0" * 64), 1, load=False)
+    assert (other["would_be_served"], other["models"]) == (False, [])
+    assert "MODEL_SHA256 wants 0000" in other["problems"][0]

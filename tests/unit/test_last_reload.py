@@ -128,3 +128,21 @@ def test_one_under_way_is_not_withdrawn(last: Told) -> None:
     last.of.began(files(2), 2)
     last.of.withdrawn(files(1))
     assert last.of.told["status"] == "loading"
+
+
+def test_a_source_that_gives_nothing_is_told_until_it_answers(last: Told, caplog: pytest.LogCaptureFixture) -> None:
+    last.of.not_had("403")
+    last.of.not_had("403")
+    assert (last.of.told, last.counted) == ({"status": "failed", "reason": "403"}, {"failed": 1})
+    last.of.not_had("404")
+    assert last.counted == {"failed": 2}
+    assert [record.getMessage() for record in caplog.records] == ["reload failed"] * 2
+    assert last.of.worth_trying(files(1))
+    last.of.had_again()
+    assert last.of.told == {}
+
+
+def test_what_failed_to_load_is_not_forgotten_because_the_source_answers(last: Told) -> None:
+    last.of.failed(files(1), "r1", "no pickle", 2)
+    last.of.had_again()
+    assert last.of.told["status"] == "failed"

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
 import pytest
 
+from runtime import checksums
 from runtime.backends import Placement
-from runtime.errors import ArtifactFault, BadArtifact, ModelNotThere
+from runtime.errors import ArtifactFault, BadArtifact, IntegrityMismatch, ModelNotThere
 from runtime.load import Wanted, open_all, prepare_all, without_paths
 from runtime.model import Model
 from runtime.repository import Place, Repository
@@ -188,3 +190,15 @@ def test_directories_without_a_model_are_listed_and_never_the_default(tmp_path: 
     assert repository.find().version == repository.find("churn").version == "10"
     failed = {f"{each.name}/{each.version}" for each in repository.listed if each.state == "failed"}
     assert failed == {"churn/assets", "churn/11", "data/1"}
+
+
+def test_other_bytes_than_the_pinned_ones_are_not_opened(models: Models, tmp_path: Path) -> None:
+    root = lay(tmp_path, models, {"a": GOOD, "b": WRONG})
+    right = checksums.pin(root)
+    steps: list[Place] = []
+    wanted = Wanted(root, "a", None, Placement("cpu", 1), {}, "0" * 64)
+    with pytest.raises(IntegrityMismatch, match=f"{right}, and MODEL_SHA256 wants 0000.*; nothing of it was opened"):
+        prepare_all(wanted, lambda _, place, __: steps.append(place))
+    assert steps == []
+    prepare_all(replace(wanted, pin=right), lambda _, place, __: steps.append(place))
+    assert steps != []

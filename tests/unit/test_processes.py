@@ -382,3 +382,19 @@ def test_of_many_orphans_the_oldest_is_forgotten(world: World, others: int, know
     theirs.send({"pid": pid})
     world.turn()
     assert world.heard.all == ([(3, 1, "it ended with exit code 5")] if known else [])
+
+
+def test_one_that_is_of_no_generation_is_told_to_who_watches_it(world: World) -> None:
+    ends: list[str] = []
+    pid = world.child("exit 3")
+    world.processes.watch(pid, ends.append)
+    world.reap(pid)
+    assert ends == ["it ended with exit code 3"]
+    assert world.heard.all == []
+
+
+def test_a_generation_is_loaded_from_where_its_stamp_was_taken(world: World) -> None:
+    world.generation = Generation(4, Stamp((), 0, 0.0, "/cache/churn-1"), True, {})
+    world.start(1)
+    ((_, given, _, _),) = world.spawned
+    assert given.settings == {"port": 8080, "model_path": "/cache/churn-1"}

@@ -171,7 +171,7 @@ class World:
         self.children = Children(clock, slots or 1 + workers * 6, self.happened)
         self.host = Host(self.happened)
         self.lies: Stamp = files(1)
-        self.source: Any = SimpleNamespace(look=lambda: self.lies, ask=self.ask)
+        self.source: Any = SimpleNamespace(look=lambda _=None: self.lies, ask=self.ask)
         self.metrics = Metrics()
         self.rollout = Rollout(
             SETTINGS,
@@ -1165,3 +1165,46 @@ def test_after_the_end_nothing_that_waited_for_a_slot_is_begun(crowded: World) -
         crowded.children.end(each.workers[0])
     crowded.clock.let_pass(3600)
     assert len(crowded.children.started) == 2
+
+
+# --- a source that gives nothing --------------------------------------------------------------------------------------
+
+
+def test_before_the_first_ready_it_is_the_end(make: Callable[..., World]) -> None:
+    world = make()
+    world.rollout.cannot_be_had("403")
+    assert world.host.given_up == ["403"]
+
+
+def test_what_serves_goes_on_without_its_source(make: Callable[..., World]) -> None:
+    world = make()
+    serving = world.bring(files(1))
+    for _ in range(2):
+        world.rollout.cannot_be_had("403")
+    assert (world.current, world.told, world.host.given_up) == (serving, {"status": "failed", "reason": "403"}, [])
+    assert world.count(world.metrics.reloads, "failed") == 1
+    assert not world.rollout.differs(files(1))
+    assert world.told == {}
+
+
+def test_where_nothing_serves_what_was_there_before_does(make: Callable[..., World]) -> None:
+    world = make(workers=1)
+    world.bring(files(1))
+    world.source.ask = lambda _=math.inf: world.rollout.cannot_be_had("503")
+    world.find(files(2))
+    world.children.end(world.current.workers[0])
+    world.clock.let_pass(1)  # what comes is to take over
+    world.lies = files(1)  # where the one before was taken
+    world.fail("no model")
+    world.children.reap()
+    world.clock.let_pass(1)
+    assert world.coming.stamp == files(1)
+    world.warm(*world.coming.workers)
+    assert world.current.stamp == files(1)
+
+
+def test_after_the_end_nothing_is_told_of_it(make: Callable[..., World]) -> None:
+    world = make()
+    world.rollout.stop(world.clock.now + 1)
+    world.rollout.cannot_be_had("403")
+    assert world.host.given_up == []

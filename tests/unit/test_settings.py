@@ -1,10 +1,12 @@
 """The settings: defaults, precedence, and that a bad value is refused by name, without repeating it."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
 
+from runtime import settings
 from runtime.errors import BadSetting
 from runtime.settings import MIB, OF_THE_PLATFORM, Settings, load, misspelt, survey
 
@@ -17,9 +19,14 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_defaults_are_those_of_the_contract() -> None:
     assert load().model_dump() == {
+        "model_uri": None,
         "model_path": Path("/app/models"),
         "model_name": None,
         "model_version": None,
+        "model_sha256": None,
+        "model_cache": None,
+        "model_cache_bytes": 4096 * MIB,
+        "fetch_policy": "always",
         "host": "0.0.0.0",
         "port": 8080,
         "bind": None,
@@ -38,6 +45,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "header_timeout_s": 10,
         "body_timeout_s": 30,
         "keep_alive_s": 75,
+        "fetch_timeout_s": 600,
         "load_timeout_s": 600,
         "wait_for_model_s": 0,
         "stuck_after_s": 300,
@@ -59,6 +67,11 @@ def test_every_setting_says_what_it_means() -> None:
 
 GOOD = [
     ("MODEL_PATH", "models/iris", Path("models/iris")),
+    ("MODEL_URI", "s3://models/churn/", "s3://models/churn/"),
+    ("MODEL_SHA256", "A" * 64, "a" * 64),
+    ("MODEL_CACHE", "/cache", Path("/cache")),
+    ("MODEL_CACHE_BYTES", "0", 0),
+    ("FETCH_POLICY", "IF-MISSING", "if-missing"),
     ("MODEL_NAME", "churn-2.v_1", "churn-2.v_1"),
     ("MODEL_VERSION", "2026-01-01", "2026-01-01"),
     ("HOST", "::1", "::1"),
@@ -96,6 +109,51 @@ def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.Monkey
     monkeypatch.setenv("MODEL_PATH", "from-env")
     settings = load(port=9001, model_path=None)
     assert (settings.port, settings.model_path) == (9001, Path("from-env"))
+
+
+def test_a_place_on_the_command_line_goes_before_both_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_PATH", "from-env")
+    assert load("gs://b/x.onnx").model_uri == "gs://b/x.onnx"
+    assert load("gs://b/x.onnx").model_path == Path("/app/models")
+    monkeypatch.setenv("MODEL_PATH", "")
+    monkeypatch.setenv("MODEL_URI", "s3://b/k.onnx")
+    assert (load("there").model_uri, load("there").model_path) == (None, Path("there"))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"MODEL_URI": "s3://b/k", "MODEL_PATH": "/m"}, "MODEL_URI and MODEL_PATH are both set"),
+        ({"MODEL_PATH": "s3://b/k"}, "MODEL_PATH: it holds a URI, and is for a path; set MODEL_URI to it"),
+        ({"MODEL_URI": "/models/x.onnx"}, "MODEL_URI: should be s3://bucket/key"),
+    ],
+)
+def test_two_places_or_the_wrong_variable(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], words: str) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadSetting) as refused:
+        load()
+    assert words in str(refused.value)
+
+
+def test_what_a_uri_must_not_show_is_handed_on_by_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    signed = "https://user:word@host/m.onnx?X-Amz-Signature=abc"
+    monkeypatch.setenv("MODEL_URI", signed)
+    chosen = load()
+    assert chosen.resolved()["model_uri"] == "https://host/m.onnx"
+    assert settings.model_uri().text == signed
+    (shown,) = [variable for variable in settings.survey() if variable.name == "MODEL_URI"]
+    assert shown.value == "https://host/m.onnx"
+    monkeypatch.delenv("MODEL_URI")
+    load(signed)
+    assert settings.model_uri().text == signed
+
+
+def test_where_fetched_models_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, private = settings.model_cache(load())
+    assert (place.name, private) == (f"ml-runtime-{os.geteuid()}", True)
+    monkeypatch.setenv("MODEL_CACHE", "/cache")
+    assert settings.model_cache(load()) == (Path("/cache"), False)
 
 
 def test_foreign_variables_are_nobodys_business(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,104 @@
+"""`ml-runtime fetch URI DIR`: a fetch into a directory of the user's, for an init container or a Docker build.
+
+What is there is replaced only where an earlier fetch put it, which its record says; nothing changes before all of it has come.
+The process is the command's own. Exit codes: 0 it is there, 3 it cannot be had, 2 bad usage or a bad setting.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from runtime import cache, exits, logs, settings
+from runtime.cache import Cache, Record
+from runtime.checksums import RECORD
+from runtime.errors import BadListing, SourceFault
+from runtime.fetch import Fetch, check_scheme
+from runtime.patience import Patience
+from runtime.progress import Progress
+from runtime.settings import Settings
+from runtime.ticker import Ticker
+from runtime.uri import ModelUri
+
+log = logging.getLogger("runtime.fetch_into")
+
+
+def main(document: str) -> int:
+    """Fetch with what the command line checked, and say so; the exit code."""
+    given = json.loads(document)
+    chosen, directory = Settings(**given["settings"]), Path(given["directory"])
+    logs.configure(chosen.log_format, chosen.log_level)
+    progress = Progress()
+    deadline = time.monotonic() + chosen.fetch_timeout_s
+    patience = Patience(deadline, chosen.fetch_timeout_s)
+    found = settings.model_uri()
+    fetch = Fetch(found, chosen.model_sha256, Cache(directory, 0, private=False), progress)
+
+    def stopped(number: int, _: object) -> None:
+        fetch.staging.discard()
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stopped)
+    bar = sys.stderr if chosen.log_format == "text" and sys.stderr.isatty() else None
+    ticker = Ticker(progress, found.shown, bar=bar)
+
+    def over() -> None:
+        ticker.end()
+        fetch.staging.discard()
+        exits.last_words(str(patience.over(progress.trouble, ticker.so_far())))
+        exits.end(exits.NO_MODEL)
+
+    ticker.at(deadline, over)
+    try:
+        with ticker:
+            check_scheme(found, chosen.model_sha256)
+            _into(fetch, found, directory, progress, patience)
+    except SourceFault as fault:
+        exits.last_words(str(fault))
+        return exits.NO_MODEL
+    finally:
+        fetch.staging.discard()
+    return exits.STOPPED
+
+
+def _into(fetch: Fetch, found: ModelUri, directory: Path, progress: Progress, patience: Patience) -> None:
+    with cache.disk(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    listing = fetch.listing(patience)
+    before = Record.read(directory)
+    facts = {"source": found.shown, "directory": str(directory), "files": len(listing.objects), "bytes": listing.bytes}
+    same = before and listing.revision and (before.source, before.revision) == (found.shown, listing.revision)
+    if before and same and not before.fault(directory, alone=False) and not fetch.pin_fault(directory, before):
+        log.info("it is there already, unchanged", extra={"facts": {**facts, "downloaded_bytes": 0}})
+        return
+    ours = before.files if before else {}
+    for each in listing.objects:
+        for place in (directory / each.name, *(directory / each.name).parents):
+            taken = place != directory and place.is_relative_to(directory) and os.path.lexists(place) and not place.is_dir()
+            if taken and str(place.relative_to(directory)) not in ours:
+                raise BadListing(
+                    f"{place} is there already, and no earlier fetch put it there: remove it, or fetch into another directory"
+                )
+    cache.check_room(directory, listing.bytes)
+    began = time.monotonic()
+    staging = fetch.staging.make()
+    record = fetch.into(staging, listing)
+    with cache.disk(directory):
+        for name in record.files:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging / name).replace(directory / name)
+        for name in ours.keys() - record.files.keys():
+            (directory / name).unlink(missing_ok=True)
+        (staging / RECORD).replace(directory / RECORD)
+        cache.sync_all(directory, record.files)
+    seconds = time.monotonic() - began
+    facts |= {"downloaded_bytes": progress.received, "seconds": round(seconds, 3), "revision": record.revision[:16]}
+    log.info("fetched", extra={"facts": facts})
+
+
+if __name__ == "__main__":
+    exits.end(main(sys.argv[1]))

@@ -1,0 +1,127 @@
+"""The process that fetches: what MODEL_URI names comes into the cache, then it ends; with RELOAD=poll it stays and looks again.
+
+The supervisor starts it and asks over the channel: {"do": "fetch"} is answered by "progress", then by "fetched" with a file
+descriptor that keeps the entry from being removed, or by "failed"; {"do": "look", "known": [...]} by "same", or as a fetch.
+It is the only process that has the store's library in it. The URI comes by the environment, which no process list shows.
+"""
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from typing import Any, Final, Literal
+
+from runtime import cache, exits, logs, settings
+from runtime.cache import Cache
+from runtime.channel import Channel, Message
+from runtime.errors import IntegrityMismatch, SourceFault, one_line
+from runtime.fetch import Fetch
+from runtime.patience import Patience
+from runtime.progress import Progress
+from runtime.settings import Settings
+from runtime.ticker import Ticker
+
+log = logging.getLogger("runtime.fetcher")
+
+_PR_SET_PDEATHSIG: Final = 1
+# As a load that others serve beside: loader.py says why.
+_NICENESS: Final = 8
+# A poll that the store does not answer for so long is given up; the next one comes anyway.
+_LOOK_S: Final = 30.0
+
+
+class Fetcher:
+    """One source. Whatever it is asked for is done before the next message is read."""
+
+    def __init__(self, chosen: Settings, channel: Channel) -> None:
+        self._limit_s = chosen.fetch_timeout_s
+        self._channel = channel
+        self._uri = settings.model_uri()
+        self._progress = Progress()
+        place, private = settings.model_cache(chosen)
+        self.fetch = Fetch(
+            self._uri, chosen.model_sha256, Cache(place, chosen.model_cache_bytes, private=private), self._progress
+        )
+        self._bar = sys.stderr if chosen.log_format == "text" and sys.stderr.isatty() else None
+
+    def serve(self, *, stay: bool) -> None:
+        """Answer until the supervisor is gone, or once."""
+        while (message := self._channel.receive(block=True)) is not None:
+            if message:
+                self._settle(message)
+            if not stay:
+                return
+
+    def _settle(self, message: Message) -> None:
+        """Do what is asked, and answer it, whatever happens."""
+        try:
+            if message["do"] == "look":
+                self._look(message["known"])
+            else:
+                self._fetch(message["policy"], message["wait_s"])
+        except IntegrityMismatch as fault:  # the same bytes again would be in vain
+            self._fail(str(fault), self.fetch.revision)
+        except SourceFault as fault:
+            self._fail(str(fault))
+        except Exception as error:
+            log.debug("a fetch failed", exc_info=error)
+            self._fail(f"fetching {self._uri.shown} failed ({type(error).__name__}: {one_line(error)})")
+
+    def _look(self, known: list[str]) -> None:
+        """One cheap request; only another revision than the known ones is fetched."""
+        revision = self.fetch.listing(Patience(time.monotonic() + _LOOK_S, _LOOK_S)).revision
+        if not revision or revision in known:
+            self._channel.send({"same": revision})
+        else:
+            self._fetch("always", 0.0)
+
+    def _fetch(self, policy: Literal["always", "if-missing"], wait_s: float) -> None:
+        now = time.monotonic()
+        patience = Patience(now + wait_s + self._limit_s, self._limit_s)
+        with Ticker(self._progress, self._uri.shown, self._tell, self._bar) as ticker:
+            ticker.at(patience.deadline, lambda: self._give_up(patience, ticker))
+            found = self.fetch.run(policy, patience, now + wait_s)
+        told = {"path": str(found.path), "revision": found.revision, "bytes": found.bytes, "downloaded": found.downloaded}
+        held = cache.hold(found.entry)
+        self._channel.send({"fetched": told, "received": self._progress.received}, held if held >= 0 else None)
+        if held >= 0:
+            os.close(held)  # the supervisor has it now
+
+    def _tell(self, told: dict[str, Any]) -> None:
+        self._channel.send({"progress": told, "received": self._progress.received}, block=False)
+
+    def _fail(self, reason: str, revision: str = "") -> None:
+        self._channel.send({"failed": reason, "revision": revision, "received": self._progress.received})
+
+    def _give_up(self, patience: Patience, ticker: Ticker) -> None:
+        """In the ticker's thread: the other one waits for something that does not come."""
+        ticker.end()
+        self._fail(f"{self._uri.shown}: {patience.over(self._progress.trouble, ticker.so_far())}")
+        self.fetch.staging.discard()
+        exits.end(exits.NO_MODEL)
+
+
+def main(document: str) -> int:
+    """Run with what the supervisor says; the exit code, which tells nothing that was not said over the channel."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    given = json.loads(document)
+    chosen = Settings(**given["settings"])
+    logs.configure(chosen.log_format, chosen.log_level)
+    if given["gently"]:
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+    fetcher = Fetcher(chosen, Channel.inherited(given["channel"]))
+
+    def stopped(*_: object) -> None:
+        fetcher.fetch.staging.discard()
+        os._exit(exits.STOPPED)
+
+    signal.signal(signal.SIGTERM, stopped)
+    fetcher.serve(stay=given["stay"])
+    return exits.STOPPED
+
+
+if __name__ == "__main__":
+    exits.end(main(sys.argv[1]))
