@@ -6,11 +6,16 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SERVING := $(VENV)/.serving
 DEVELOPING := $(VENV)/.developing
 
-.PHONY: serve test lint format images test-images lock bench bench-quick soak clean help
+STORES := $(VENV)/.stores
+# From npm, with Node.js: Azure's emulator.
+AZURITE := .azurite/node_modules/.bin/azurite-blob
+
+.PHONY: serve test test-stores lint format images test-images lock bench bench-quick soak clean help
 
 help:
 	@echo "make serve   train the small iris example and serve it on http://127.0.0.1:$${PORT:-8080}"
 	@echo "make test    run the test suite"
+	@echo "make test-stores   test the sources of models against S3, GCS and Azure emulators and web servers (npm for Azure's)"
 	@echo "make lint    ruff and mypy"
 	@echo "make images  build the base images org/ml-runtime:cpu and :cuda (needs a Docker engine with buildx)"
 	@echo "make test-images   test them"
@@ -42,6 +47,16 @@ serve: $(SERVING)
 test: $(DEVELOPING)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not long"
 
+$(STORES): pyproject.toml | $(DEVELOPING)
+	$(PIP) --editable '.[cpu,test,dev,stores]'
+	@touch $(DEVELOPING) $@
+
+$(AZURITE):
+	@if command -v npm >/dev/null; then npm install --silent --no-save --no-audit --no-fund --prefix .azurite azurite@3.35.0; fi
+
+test-stores: $(STORES) $(AZURITE)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/stores
+
 lint: $(DEVELOPING)
 	$(BIN)/hadolint images/Dockerfile examples/*/Dockerfile
 	$(BIN)/ruff check .
@@ -55,7 +70,7 @@ format: $(DEVELOPING)
 images:
 	REVISION=$$(git describe --always --dirty --abbrev=40 --exclude '*') docker buildx bake
 
-test-images: $(DEVELOPING)
+test-images: $(STORES)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/image
 
 lock: $(DEVELOPING)
@@ -64,6 +79,7 @@ lock: $(DEVELOPING)
 bench: $(DEVELOPING)
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.lifecycle
+	$(BIN)/python -m benchmarks.fetch
 	$(BIN)/python -m benchmarks.report
 
 bench-quick: $(DEVELOPING)
