@@ -23,7 +23,7 @@ pins=$(mktemp)
 trap 'rm -f "$pins"' EXIT
 grep -h '==' "$folder"/cpu-sklearn*.txt | grep -v '^scikit-learn' | tr -d '\\' | sort -u >"$pins"
 present=$(sed 's/==.*/ /; s/^/--no-emit-package /' "$pins" | sort -u)
-for extra in convert boosters; do
+for extra in convert boosters gcs azure; do
   # shellcheck disable=SC2086  # words on purpose
   lock "extra-$extra" pyproject.toml --extra "$extra" --constraint "$pins" --no-emit-package scikit-learn $present
 done

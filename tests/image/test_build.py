@@ -140,10 +140,15 @@ def test_the_older_line_of_scikit_learn(cpu_image: str, run: Run, readable: Path
     assert run(older, models=readable).answer({"features": [2]})["prediction"] == pytest.approx(2)
 
 
-@pytest.mark.parametrize("extras", ["convert", "boosters"])
+@pytest.mark.parametrize("extras", ["convert", "boosters", "gcs", "azure"])
 def test_extras(cpu_image: str, extras: str) -> None:
     docker("buildx", "bake", "cpu", "--set", f"cpu.args.EXTRAS={extras}", "--set", f"cpu.tags={MADE}:{extras}")
-    modules = {"convert": "onnx, skl2onnx", "boosters": "lightgbm, xgboost"}[extras]
+    modules = {
+        "convert": "onnx, skl2onnx",
+        "boosters": "lightgbm, xgboost",
+        "gcs": "runtime.sources.gcs",
+        "azure": "runtime.sources.azure",
+    }[extras]
     assert python(f"{MADE}:{extras}", f"import {modules}; print('there')").strip() == "there"
     assert run_to_end(f"{MADE}:{extras}", "check", options=("--entrypoint", "pip")).strip() == "No broken requirements found."
     with pytest.raises(Failed, match="No module named"):
