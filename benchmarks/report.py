@@ -55,7 +55,7 @@ def newest() -> Path:
 
 def _others() -> list[str]:
     """What the newest runs of the other kinds add."""
-    kinds = {"lifecycle": render_lifecycle, "images": render_images, "soak": render_soak}
+    kinds = {"lifecycle": render_lifecycle, "images": render_images, "fetch": render_fetch, "soak": render_soak}
     found = {kind: sorted(RESULTS.glob(f"{kind}-*.json")) for kind in kinds}
     return [kinds[kind](json.loads(files[-1].read_text()), files[-1].name) for kind, files in found.items() if files]
 
@@ -102,6 +102,17 @@ def render_images(result: Result, file_name: str) -> str:
         f"core, the host's starts under Python {result['versions']['python']}; {result['date'][:10]}, commit "
         f"{result['commit'][:10]}. Memory is that of all processes, what they share counted once. "
         f"`benchmarks/results/{file_name}`\n\n" + _series(result)
+    )
+
+
+def render_fetch(result: Result, file_name: str) -> str:
+    """What fetching from object storage costs over bare boto3, as Markdown."""
+    machine, rounds = result["machine"], result["settings"]["rounds"]
+    where = f"{result['date'][:10]}, commit {result['commit'][:10]}, {machine['cpu']}"
+    return (
+        f"**From object storage**, {rounds} interleaved pairs, a store that sends by sendfile on one core, the download on the "
+        f"other; {where}. Ours is from asking the store to a checked entry of the cache that is on the disk; bare boto3 "
+        f"checks and syncs nothing. `benchmarks/results/{file_name}`\n\n" + _series(result)
     )
 
 
