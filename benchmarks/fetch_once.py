@@ -27,7 +27,7 @@ def ours(key: str, directory: Path) -> Callable[[], None]:
     """The fetch of the runtime."""
     fetch = Fetch(parse(f"s3://bench/{key}"), None, Cache(directory, 2**50, private=False), Progress())
     fetch._opened()  # its client, which a bare one has as well
-    return lambda: print_nothing(fetch.run("always", Patience(time.monotonic() + 600, 600)))
+    return lambda: print_nothing(fetch.run("always", Patience(time.monotonic() + 600, "600 s")))
 
 
 def bare(key: str, directory: Path) -> Callable[[], None]:

@@ -16,7 +16,7 @@ from typing import Final
 from runtime import boundary, checksums, manifest, sidecars
 from runtime.boundary import Stamp
 from runtime.content import ENDINGS, Content, Form, Kind, promised, recognise
-from runtime.errors import AmbiguousArtifact, ArtifactFault, BadArtifact, IntegrityMismatch, ModelNotThere, plural, quoted
+from runtime.errors import AmbiguousArtifact, ArtifactFault, BadArtifact, ModelNotThere, PinMismatch, plural, quoted
 from runtime.listing import PUT_ONE_THERE, denied, entries, is_directory, listing, missing, shown, size
 from runtime.manifest import NOTHING_SAID, Manifest
 from runtime.sidecars import Said
@@ -123,7 +123,7 @@ def digest(artifact: Artifact) -> str:
 
 
 def check_pin(path: Path, pin: str | None) -> None:
-    """Raise IntegrityMismatch if a file or directory has another digest than MODEL_SHA256; call it before it is read."""
+    """Raise PinMismatch if a file or directory has another digest than MODEL_SHA256; call it before it is read."""
     if pin is None:
         return
     try:
@@ -131,7 +131,7 @@ def check_pin(path: Path, pin: str | None) -> None:
     except OSError as error:
         raise BadArtifact(f"{shown(path)} cannot be read: {error.strerror}") from error
     if found != pin:
-        raise IntegrityMismatch(
+        raise PinMismatch(
             f"{shown(path)} has the SHA-256 {found}, and MODEL_SHA256 wants {pin}; nothing of it was opened. Put the right "
             "files there, or the right digest (ml-runtime inspect prints it)"
         )

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -24,10 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from runtime import checksums
+from runtime import checksums, settings
 from runtime.checksums import RECORD
 from runtime.errors import NoSpace
 from runtime.listing import size
+from runtime.settings import Settings
 from runtime.uri import ModelUri
 
 _STAGING: Final = ".fetching-"
@@ -35,6 +37,8 @@ _CONDEMNED: Final = ".removed-"
 _LOCK: Final = ".ml-runtime.lock"
 # Left free beside what is fetched: the disk is others', too.
 _MARGIN_BYTES: Final = 16 * 1024 * 1024
+# Another uid of the same group, as OpenShift gives one to each pod, may remove it.
+_MODE: Final = 0o775
 _YOUNG_S: Final = 60.0
 _MOST_SYNCED: Final = 16
 _WRITE_EVERY_S: Final = 0.2
@@ -43,7 +47,7 @@ _CRC: Final = "crc64nvme"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What an entry must be: `files` are name -> (bytes, CRC-64/NVME in hex), `pin` its MODEL_SHA256 where one was given."""
+    """What an entry must be: `files` are name -> (bytes, CRC-64/NVME in hex); `query` is a digest of the URI's query."""
 
     source: str
     revision: str
@@ -103,7 +107,7 @@ class Staging:
         self.discard()
         with disk(self._place):
             made = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self._place))
-            made.chmod(0o755)
+            made.chmod(_MODE)
             self._lock = _locked(made, fcntl.LOCK_EX)
         self.path = made
         return made
@@ -116,20 +120,22 @@ class Staging:
                 shutil.rmtree(path, ignore_errors=True)
         self._unlock()
 
-    def become(self, entry: Path) -> None:
-        """Rename it to the entry, in one step that is seen to be on the disk; if one is there meanwhile, that one stays."""
+    def become(self, entry: Path) -> bool:
+        """Rename it to the entry, in one step that is seen to be on the disk; False if one is there meanwhile, which stays."""
         assert self.path is not None  # noqa: S101 - it was made
         with disk(self._place):
-            (self.path / _LOCK).unlink(missing_ok=True)
             try:
                 self.path.rename(entry)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 self.discard()
+                return False
+            (entry / _LOCK).unlink(missing_ok=True)
             sync(self._place)
         self.path = None
         self._unlock()
+        return True
 
     def _unlock(self) -> None:
         if self._lock >= 0:
@@ -138,10 +144,11 @@ class Staging:
 
 
 class Cache:
-    """The entries below one directory, which is made when it is first needed."""
+    """The entries below one directory, made when it is first needed. `store`: what tells stores of the same URIs apart."""
 
-    def __init__(self, place: Path, limit_bytes: int, *, private: bool) -> None:
+    def __init__(self, place: Path, limit_bytes: int, *, private: bool, store: str = "") -> None:
         self.place = place
+        self._store = store
         self._limit_bytes = limit_bytes
         self._private = private
 
@@ -149,25 +156,23 @@ class Cache:
         """Make the directory, and remove what was left behind; raises NoSpace."""
         with disk(self.place):
             self.place.mkdir(parents=True, exist_ok=True, mode=0o700 if self._private else 0o777)
-            found = self.place.stat()
+            found = self.place.lstat() if self._private else self.place.stat()
         # Anybody may make a directory below /tmp, and put models there that this server would run.
-        if self._private and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
+        if self._private and (found.st_uid != os.geteuid() or found.st_mode & 0o022 or not stat.S_ISDIR(found.st_mode)):
             raise NoSpace(
                 f"the cache {self.place} belongs to uid {found.st_uid} with the mode {found.st_mode & 0o777:04o}, and this "
                 f"process has uid {os.geteuid()}: others could put models there; remove it, or set MODEL_CACHE"
             )
-        for path in self.place.iterdir():
-            if path.name.startswith((_STAGING, _CONDEMNED)):
-                _remove_if_unused(path)
+        remove_leftovers(self.place)
 
     def entry(self, uri: ModelUri, revision: str) -> Path:
         """Where this revision lies, if it does."""
-        return self.place / f"{_prefix(uri)}{revision[:16]}"
+        return self.place / f"{self._prefix(uri)}{revision[:16]}"
 
     def latest(self, uri: ModelUri) -> Iterator[Path]:
         """Entries of this source, the one that was used last first."""
         found = []
-        for path in self.place.glob(f"{_prefix(uri)}*"):
+        for path in self.place.glob(f"{self._prefix(uri)}*"):
             with contextlib.suppress(OSError):
                 found.append(((path / RECORD).stat().st_mtime, path))
         return (path for _, path in sorted(found, reverse=True))
@@ -183,15 +188,19 @@ class Cache:
             _remove_if_unused(path)
         check_room(self.place, needed_bytes)
 
-    def trim(self, keep: Path) -> None:
-        """Remove what nobody uses until all entries together are within the limit, the longest unused first."""
+    def trim(self, keep: Path, coming_bytes: int = 0) -> None:
+        """Remove what nobody uses until all entries, with what comes, are within the limit, the longest unused first."""
         sizes = {path: _bytes(path) for path in self._entries()}
-        total = sum(sizes.values())
+        total = sum(sizes.values()) + coming_bytes
         for path in self._removable(keep):
             if total <= self._limit_bytes:
                 return
             if _remove_if_unused(path):
                 total -= sizes.get(path, 0)
+
+    def _prefix(self, uri: ModelUri) -> str:
+        name = "".join(c if c.isascii() and (c.isalnum() or c in "._") else "_" for c in uri.name)[:40].lstrip("._")
+        return f"{name or 'model'}-{hashlib.sha256(f'{uri.shown} {self._store}'.encode()).hexdigest()[:12]}-"
 
     def _entries(self) -> list[Path]:
         return [path for path in self.place.iterdir() if not path.name.startswith(".") and (path / RECORD).is_file()]
@@ -202,6 +211,12 @@ class Cache:
             with contextlib.suppress(OSError):
                 found.append(((path / RECORD).stat().st_mtime, path))
         return [path for _, path in sorted(found) if path != keep]
+
+
+def configured(chosen: Settings, found: ModelUri) -> Cache:
+    """The cache that the settings say, for this source."""
+    place, private = settings.model_cache(chosen)
+    return Cache(place, chosen.model_cache_bytes, private=private, store=settings.model_store(found))
 
 
 def check_room(place: Path, needed_bytes: int) -> None:
@@ -242,14 +257,33 @@ def no_space(place: Path, error: OSError) -> NoSpace:
     )
 
 
+def share(directory: Path) -> None:
+    """Let the group write the directories below, or another uid of it could never remove them."""
+    for path in directory.rglob("*"):
+        if path.is_dir():
+            path.chmod(_MODE)
+
+
+def remove_leftovers(place: Path) -> None:
+    """Remove what fetches that were killed have left there."""
+    for path in place.iterdir():
+        if path.name.startswith((_STAGING, _CONDEMNED)):
+            _remove_if_unused(path)
+
+
 def hold(entry: Path) -> int:
-    """A file descriptor that keeps the entry from being removed until it is closed; -1 if the entry is gone."""
+    """A file descriptor that keeps the entry from being removed until it is closed; -1 if it is gone, or about to be."""
     try:
         descriptor = os.open(entry / RECORD, os.O_RDONLY)
     except OSError:
         return -1
-    with contextlib.suppress(OSError):  # a file system without locks
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return -1
+    except OSError:  # a file system without locks
+        pass
     with contextlib.suppress(OSError):
         if os.stat(entry / RECORD).st_ino == os.fstat(descriptor).st_ino:  # noqa: PTH116 - else it was removed meanwhile
             return descriptor
@@ -263,11 +297,15 @@ def touch(entry: Path) -> None:
         os.utime(entry / RECORD)
 
 
-def condemn(entry: Path) -> None:
-    """Take an entry away that is not what it should be, whoever uses it: their open files stay."""
+def condemn(entry: Path, held: int = -1) -> None:
+    """Take an entry away that is not what it should be, whoever uses it: their open files stay.
+
+    `held` is what `hold` gave: where another process has put a good one there meanwhile, that one stays.
+    """
     away = entry.with_name(f"{_CONDEMNED}{entry.name}-{time.monotonic_ns()}")
-    with disk(entry.parent):
-        entry.rename(away)
+    with disk(entry.parent), contextlib.suppress(FileNotFoundError):
+        if held < 0 or (entry / RECORD).stat().st_ino == os.fstat(held).st_ino:
+            entry.rename(away)
     shutil.rmtree(away, ignore_errors=True)
 
 
@@ -319,11 +357,6 @@ def written_meanwhile(paths: Sequence[Path]) -> Iterator[None]:
             thread.join()
 
 
-def _prefix(uri: ModelUri) -> str:
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "._") else "_" for c in uri.name)[:40].lstrip("._")
-    return f"{name or 'model'}-{hashlib.sha256(uri.shown.encode()).hexdigest()[:12]}-"
-
-
 def _bytes(entry: Path) -> int:
     record = Record.read(entry)
     return record.bytes if record else 0
@@ -338,9 +371,10 @@ def _locked(directory: Path, how: int) -> int:
 
 def _remove_if_unused(path: Path) -> bool:
     """Remove a directory whose lock nobody has; whether it is gone."""
-    name = RECORD if (path / RECORD).exists() else _LOCK
+    # While a fetch is under way its record may be there, too, and not be what is locked.
+    name = _LOCK if path.name.startswith(_STAGING) else RECORD
     try:
-        descriptor = os.open(path / name, os.O_RDONLY)
+        descriptor = os.open(path / name, os.O_RDWR)
     except OSError:  # no lock: half removed, or just being made
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _YOUNG_S:
@@ -348,11 +382,11 @@ def _remove_if_unused(path: Path) -> bool:
         return not path.exists()
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        away = path.with_name(f"{_CONDEMNED}{path.name}-{time.monotonic_ns()}")
+        away = path if path.name.startswith(_CONDEMNED) else path.with_name(f"{_CONDEMNED}{path.name}-{time.monotonic_ns()}")
         path.rename(away)
         shutil.rmtree(away, ignore_errors=True)
     except OSError:
         return False
     finally:
         os.close(descriptor)
-    return True
+    return not away.exists()

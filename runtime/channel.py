@@ -4,6 +4,7 @@ Both ends learn of the other's end by an empty read. Standard library only.
 """
 
 import json
+import os
 import socket
 from typing import Any, Final
 
@@ -68,6 +69,8 @@ class Channel:
             return {}, None
         except OSError:
             return None, None
+        for each in descriptors:
+            os.set_inheritable(each, False)  # or every process that is started later would have it
         return (json.loads(packet) if packet else None), (descriptors[0] if descriptors else None)
 
     def close(self) -> None:

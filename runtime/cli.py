@@ -136,8 +136,17 @@ def _become(command: list[str]) -> int:
 
 
 def _inspect(given: argparse.Namespace) -> int:
-    from runtime import inspection
+    from runtime import exits, inspection, launch, settings, uri
+    from runtime.errors import BadSetting
 
+    if given.path and uri.looks_like_one(given.path):  # as for a fetch: it may hold a signature
+        try:
+            settings.load(given.path)
+        except BadSetting as error:
+            sys.stderr.write(f"{error}\n")
+            return exits.BAD_START
+        options = [*(["--json"] if given.json else []), *(["--no-load"] if given.no_load else [])]
+        return _become([*launch.command("__main__", "inspect"), *options])
     return inspection.main(given.path, as_json=given.json, load=not given.no_load)
 
 

@@ -230,9 +230,15 @@ class BadSource(SourceFault):
 
 
 class IntegrityMismatch(SourceFault):
-    """The bytes are not those that the store, or MODEL_SHA256, says."""
+    """The bytes are not those that the store says."""
 
     code = "integrity_mismatch"
+
+
+class PinMismatch(IntegrityMismatch):
+    """The bytes are not those that MODEL_SHA256 says."""
+
+    code = "pin_mismatch"
 
 
 class NoSpace(SourceFault):

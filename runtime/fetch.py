@@ -6,9 +6,10 @@ pin, a record, one rename. `fetcher.py` runs it in a process of its own, the com
 
 import hashlib
 import logging
+import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, TypeVar
 
@@ -18,7 +19,9 @@ from runtime.content import ENDINGS, promised
 from runtime.errors import (
     BadSource,
     IntegrityMismatch,
+    PinMismatch,
     SourceChanged,
+    SourceDenied,
     SourceFault,
     SourceNotThere,
 )
@@ -37,18 +40,24 @@ Policy = Literal["always", "if-missing"]
 # So often an object may be replaced under a fetch before it is said.
 _CHANGES: Final = 3
 _LARGE_BYTES: Final = 64 * 1024 * 1024
+# A prefix that is the same after this time is taken to be whole.
+_SETTLE_S: Final = 2.0
 _CRC: Final = "crc64nvme"
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """`path` is what is to be served, below `entry`; `downloaded` says how many bytes came for it."""
+    """`path` is what is to be served, below `entry`; `downloaded` says how many bytes came for it.
+
+    `held` is a file descriptor that keeps the entry in the cache until it is closed.
+    """
 
     path: Path
     entry: Path
     revision: str
     bytes: int
     downloaded: int
+    held: int = field(compare=False)
 
 
 class Fetch:
@@ -60,7 +69,7 @@ class Fetch:
         self._cache = kept
         self._progress = progress
         self._source: Source | None = None
-        self._patience = Patience(0.0, 0.0)
+        self._patience = Patience(0.0, "")
         self._wait_until = 0.0
         self.revision = ""  # that was listed last
         self.staging = Staging(kept.place)
@@ -70,7 +79,11 @@ class Fetch:
         self._patience, self._wait_until = patience, wait_until
         self._progress.step = "asking the store"
         self.revision = ""
-        listing = self._keep_trying(lambda: self._opened().look())
+        try:
+            listing = self._keep_trying(lambda: self._opened().look())
+        except SourceDenied:  # other credentials may lie there the next time
+            self._source = None
+            raise
         self.revision = listing.revision
         if not listing.directory and promised(Path(listing.objects[0].name)) is None:
             raise BadSource(
@@ -78,9 +91,21 @@ class Fetch:
             )
         return listing
 
+    def settled(self, patience: Patience, known: Collection[str]) -> str:
+        """The revision that lies there; of a prefix another than the known ones counts when nothing is being put there."""
+        listing = self.listing(patience)
+        while listing.directory and listing.revision not in known:
+            before = listing.revision
+            time.sleep(_SETTLE_S)
+            listing = self.listing(patience)
+            if listing.revision == before:
+                break
+        return listing.revision
+
     def run(self, policy: Policy, patience: Patience, wait_until: float = 0.0) -> Fetched:
         """Have it in the cache. Raises SourceFault."""
         check_scheme(self._uri, self._pin)
+        self._progress.trouble = ""  # what an earlier fetch had
         self._cache.prepare()
         if policy == "if-missing":
             for entry in self._cache.latest(self._uri):
@@ -93,6 +118,12 @@ class Fetch:
                 return found
             try:
                 return self._download(listing, entry)
+            except PinMismatch:
+                raise
+            except IntegrityMismatch as fault:  # on the way, perhaps
+                if attempt > 1:
+                    raise
+                self._again(fault)
             except SourceChanged as fault:
                 if attempt == _CHANGES:
                     raise SourceChanged(
@@ -125,8 +156,22 @@ class Fetch:
 
     def _from_cache(self, entry: Path, why: str, *, asked: bool = True) -> Fetched | None:
         """What is cached, if it is there and whole, and what is pinned; what is not is taken away."""
-        record = Record.read(entry)
-        if record is None or (not asked and record.query != query_of(self._uri)):
+        held = cache.hold(entry)
+        found = None
+        try:
+            found = self._checked_entry(entry, held, why, asked=asked)
+        finally:
+            if found is None and held >= 0:
+                os.close(held)
+        return found
+
+    def _checked_entry(self, entry: Path, held: int, why: str, *, asked: bool) -> Fetched | None:
+        record = Record.read(entry) if held >= 0 else None
+        if record is None:
+            if entry.exists():  # not even what it is to be is known
+                cache.condemn(entry, held)
+            return None
+        if not asked and record.query != query_of(self._uri):
             return None
         self._progress.step = "checking the cache"
         began = time.monotonic()
@@ -134,18 +179,18 @@ class Fetch:
         if not fault and (other := self.pin_fault(entry, record)):
             if not asked:
                 return None
-            raise IntegrityMismatch(f"{self._uri.shown}: {other}; nothing of it was opened")
+            raise PinMismatch(f"{self._uri.shown}: {other}; nothing of it was opened")
         if fault:
             log.warning(
                 "the cache holds another file than was fetched, it is fetched again", extra={"facts": {"reason": fault}}
             )
-            cache.condemn(entry)
+            cache.condemn(entry, held)
             return None
         cache.touch(entry)
         facts = {"source": self._uri.shown, "revision": record.revision[:16], "bytes": record.bytes, "downloaded_bytes": 0,
                  "seconds": round(time.monotonic() - began, 3), "reason": why}  # fmt: skip
         log.info("served from the cache", extra={"facts": facts})
-        return Fetched(self._place(entry, record), entry, record.revision, record.bytes, 0)
+        return Fetched(self._place(entry, record), entry, record.revision, record.bytes, 0, held)
 
     @staticmethod
     def _place(entry: Path, record: Record) -> Path:
@@ -156,16 +201,25 @@ class Fetch:
     def _download(self, listing: Listing, entry: Path) -> Fetched:
         began, before = time.monotonic(), self._progress.received
         self._cache.make_room(listing.bytes, entry)
+        self._cache.trim(entry, listing.bytes)
         directory = self.staging.make()
         record = self.into(directory, listing)
-        self.staging.become(entry)
-        self._cache.trim(entry)
+        if listing.directory and self.listing(self._patience, self._wait_until).revision != listing.revision:
+            raise SourceChanged(f"{self._uri.shown} was written to while it was being fetched")
+        if not self.staging.become(entry):
+            if found := self._from_cache(entry, "another process has fetched it meanwhile"):
+                return found
+            raise SourceChanged(f"the entry of {self._uri.shown} in the cache was replaced while it was being fetched")
+        held = cache.hold(entry)
+        if held < 0:
+            raise SourceChanged(f"the entry of {self._uri.shown} in the cache was removed while it was being fetched")
         seconds = time.monotonic() - began
         facts = {"source": self._uri.shown, "revision": record.revision[:16], "files": len(record.files), "bytes": record.bytes,
                  "downloaded_bytes": self._progress.received - before, "seconds": round(seconds, 3),
                  "bytes_per_second": round(record.bytes / max(seconds, 1e-3))}  # fmt: skip
         log.info("fetched", extra={"facts": facts})
-        return Fetched(self._place(entry, record), entry, record.revision, record.bytes, self._progress.received - before)
+        came = self._progress.received - before
+        return Fetched(self._place(entry, record), entry, record.revision, record.bytes, came, held)
 
     def into(self, directory: Path, listing: Listing) -> Record:
         """Write the listed objects there, check them, write the record; all of it is on the disk then."""
@@ -173,6 +227,7 @@ class Fetch:
         for folder in {PurePosixPath(each.name).parent for each in listing.objects}:
             with cache.disk(directory):
                 (directory / folder).mkdir(parents=True, exist_ok=True)
+        cache.share(directory)
 
         def fetch() -> None:
             left = [each for each in listing.objects if not self._progress.is_done(each.name)]
@@ -192,7 +247,7 @@ class Fetch:
             query_of(self._uri),
         )
         if fault := self.pin_fault(directory, record):
-            raise IntegrityMismatch(f"{self._uri.shown}: {fault}; nothing of it was opened")
+            raise PinMismatch(f"{self._uri.shown}: {fault}; nothing of it was opened")
         self._progress.step = "writing it to the disk"
         with cache.disk(directory):
             record.write(directory)

@@ -6,13 +6,18 @@ The process is the command's own. Exit codes: 0 it is there, 3 it cannot be had,
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
-from runtime import cache, exits, logs, settings
+from runtime import cache, checksums, exits, logs, settings
 from runtime.cache import Cache, Record
 from runtime.checksums import RECORD
 from runtime.errors import BadListing, SourceFault
@@ -25,6 +30,8 @@ from runtime.uri import ModelUri
 
 log = logging.getLogger("runtime.fetch_into")
 
+Whole = Callable[[], AbstractContextManager[None]]
+
 
 def main(document: str) -> int:
     """Fetch with what the command line checked, and say so; the exit code."""
@@ -33,7 +40,7 @@ def main(document: str) -> int:
     logs.configure(chosen.log_format, chosen.log_level)
     progress = Progress()
     deadline = time.monotonic() + chosen.fetch_timeout_s
-    patience = Patience(deadline, chosen.fetch_timeout_s)
+    patience = Patience(deadline, f"{chosen.fetch_timeout_s:g} s (FETCH_TIMEOUT_S)")
     found = settings.model_uri()
     fetch = Fetch(found, chosen.model_sha256, Cache(directory, 0, private=False), progress)
 
@@ -52,11 +59,19 @@ def main(document: str) -> int:
         exits.last_words(str(patience.over(progress.trouble, ticker.so_far())))
         exits.end(exits.NO_MODEL)
 
+    @contextmanager
+    def whole() -> Iterator[None]:
+        """Neither a signal nor the deadline ends it here."""
+        ticker.at(math.inf, over)
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+        yield
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+
     ticker.at(deadline, over)
     try:
         with ticker:
             check_scheme(found, chosen.model_sha256)
-            _into(fetch, found, directory, progress, patience)
+            _into(fetch, found, directory, progress, patience, whole)
     except SourceFault as fault:
         exits.last_words(str(fault))
         return exits.NO_MODEL
@@ -65,9 +80,10 @@ def main(document: str) -> int:
     return exits.STOPPED
 
 
-def _into(fetch: Fetch, found: ModelUri, directory: Path, progress: Progress, patience: Patience) -> None:
+def _into(fetch: Fetch, found: ModelUri, directory: Path, progress: Progress, patience: Patience, whole: Whole) -> None:
     with cache.disk(directory):
         directory.mkdir(parents=True, exist_ok=True)
+        cache.remove_leftovers(directory)
     listing = fetch.listing(patience)
     before = Record.read(directory)
     facts = {"source": found.shown, "directory": str(directory), "files": len(listing.objects), "bytes": listing.bytes}
@@ -77,27 +93,54 @@ def _into(fetch: Fetch, found: ModelUri, directory: Path, progress: Progress, pa
         return
     ours = before.files if before else {}
     for each in listing.objects:
-        for place in (directory / each.name, *(directory / each.name).parents):
-            taken = place != directory and place.is_relative_to(directory) and os.path.lexists(place) and not place.is_dir()
-            if taken and str(place.relative_to(directory)) not in ours:
-                raise BadListing(
-                    f"{place} is there already, and no earlier fetch put it there: remove it, or fetch into another directory"
-                )
+        _check_free(directory, each.name, ours)
     cache.check_room(directory, listing.bytes)
     began = time.monotonic()
     staging = fetch.staging.make()
     record = fetch.into(staging, listing)
-    with cache.disk(directory):
-        for name in record.files:
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            (staging / name).replace(directory / name)
-        for name in ours.keys() - record.files.keys():
-            (directory / name).unlink(missing_ok=True)
-        (staging / RECORD).replace(directory / RECORD)
-        cache.sync_all(directory, record.files)
+    with whole(), cache.disk(directory):
+        _replace(directory, staging, ours, record)
     seconds = time.monotonic() - began
     facts |= {"downloaded_bytes": progress.received, "seconds": round(seconds, 3), "revision": record.revision[:16]}
     log.info("fetched", extra={"facts": facts})
+
+
+def _check_free(directory: Path, name: str, ours: Collection[str]) -> None:
+    """Raise BadListing if what others have put there stands where this file goes."""
+    place = directory / name
+    for parent in (place, *place.parents):
+        if parent == directory:
+            break
+        if os.path.lexists(parent) and not parent.is_dir() and str(parent.relative_to(directory)) not in ours:
+            _refuse(parent)
+    if place.is_dir():
+        for other in checksums.files_in(directory, name):
+            if other not in ours:
+                _refuse(directory / other)
+
+
+def _refuse(place: Path) -> NoReturn:
+    raise BadListing(f"{place} is there already, and no earlier fetch put it there: remove it, or fetch into another directory")
+
+
+def _replace(directory: Path, staging: Path, ours: Mapping[str, tuple[int, str]], record: Record) -> None:
+    """Put the files in the place of the earlier ones.
+
+    The first step is a record that names both, so that a fetch which is killed in between is mended by the next one.
+    """
+    replace(record, files={**ours, **record.files}, revision="").write(directory)
+    cache.sync_all(directory, [])
+    for name in ours.keys() - record.files.keys():
+        (directory / name).unlink(missing_ok=True)
+        for folder in (directory / name).parents:
+            if folder == directory or any(folder.iterdir()):
+                break
+            folder.rmdir()
+    for name in record.files:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (staging / name).replace(directory / name)
+    (staging / RECORD).replace(directory / RECORD)
+    cache.sync_all(directory, record.files)
 
 
 if __name__ == "__main__":

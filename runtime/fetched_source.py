@@ -157,6 +157,7 @@ class FetchedSource:
 
     def _late(self, message: Message) -> None:
         if self._asked is message:
+            self._crashes = _ATTEMPTS  # its time is over
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: int, pid: int = 0) -> None:
@@ -247,5 +248,5 @@ class FetchedSource:
     def _fail(self, reason: str, revision: str = "") -> None:
         self._metrics.add(self._metrics.fetches, "failed")
         if revision:  # polling does not bring the same bytes again
-            self._known.add(revision)
+            self._known = {self._last.name, revision}
         self.failed(reason)

@@ -15,9 +15,8 @@ import time
 from typing import Any, Final, Literal
 
 from runtime import cache, exits, logs, settings
-from runtime.cache import Cache
 from runtime.channel import Channel, Message
-from runtime.errors import IntegrityMismatch, SourceFault, one_line
+from runtime.errors import PinMismatch, SourceFault, one_line
 from runtime.fetch import Fetch
 from runtime.patience import Patience
 from runtime.progress import Progress
@@ -36,23 +35,27 @@ _LOOK_S: Final = 30.0
 class Fetcher:
     """One source. Whatever it is asked for is done before the next message is read."""
 
-    def __init__(self, chosen: Settings, channel: Channel) -> None:
+    def __init__(self, chosen: Settings, channel: Channel, *, stays: bool) -> None:
+        self._stays = stays
+        self._warned = False
         self._limit_s = chosen.fetch_timeout_s
         self._channel = channel
         self._uri = settings.model_uri()
         self._progress = Progress()
-        place, private = settings.model_cache(chosen)
         self.fetch = Fetch(
-            self._uri, chosen.model_sha256, Cache(place, chosen.model_cache_bytes, private=private), self._progress
+            self._uri,
+            chosen.model_sha256,
+            cache.configured(chosen, self._uri),
+            self._progress,
         )
         self._bar = sys.stderr if chosen.log_format == "text" and sys.stderr.isatty() else None
 
-    def serve(self, *, stay: bool) -> None:
+    def serve(self) -> None:
         """Answer until the supervisor is gone, or once."""
         while (message := self._channel.receive(block=True)) is not None:
             if message:
                 self._settle(message)
-            if not stay:
+            if not self._stays:
                 return
 
     def _settle(self, message: Message) -> None:
@@ -62,7 +65,7 @@ class Fetcher:
                 self._look(message["known"])
             else:
                 self._fetch(message["policy"], message["wait_s"])
-        except IntegrityMismatch as fault:  # the same bytes again would be in vain
+        except PinMismatch as fault:  # the same bytes again would be in vain
             self._fail(str(fault), self.fetch.revision)
         except SourceFault as fault:
             self._fail(str(fault))
@@ -72,7 +75,10 @@ class Fetcher:
 
     def _look(self, known: list[str]) -> None:
         """One cheap request; only another revision than the known ones is fetched."""
-        revision = self.fetch.listing(Patience(time.monotonic() + _LOOK_S, _LOOK_S)).revision
+        revision = self.fetch.settled(Patience(time.monotonic() + _LOOK_S, f"the {_LOOK_S:g} s of a poll"), known)
+        if not revision and not self._warned:
+            self._warned = True
+            log.warning("RELOAD=poll sees nothing: the server sends neither ETag nor Last-Modified; SIGHUP fetches again")
         if not revision or revision in known:
             self._channel.send({"same": revision})
         else:
@@ -80,15 +86,15 @@ class Fetcher:
 
     def _fetch(self, policy: Literal["always", "if-missing"], wait_s: float) -> None:
         now = time.monotonic()
-        patience = Patience(now + wait_s + self._limit_s, self._limit_s)
+        patience = Patience(now + wait_s + self._limit_s, f"{self._limit_s:g} s (FETCH_TIMEOUT_S)")
         with Ticker(self._progress, self._uri.shown, self._tell, self._bar) as ticker:
             ticker.at(patience.deadline, lambda: self._give_up(patience, ticker))
             found = self.fetch.run(policy, patience, now + wait_s)
         told = {"path": str(found.path), "revision": found.revision, "bytes": found.bytes, "downloaded": found.downloaded}
-        held = cache.hold(found.entry)
-        self._channel.send({"fetched": told, "received": self._progress.received}, held if held >= 0 else None)
-        if held >= 0:
-            os.close(held)  # the supervisor has it now
+        self._channel.send({"fetched": told, "received": self._progress.received}, found.held)
+        os.close(found.held)  # the supervisor has it now
+        if self._stays:  # from now on others serve meanwhile
+            os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
     def _tell(self, told: dict[str, Any]) -> None:
         self._channel.send({"progress": told, "received": self._progress.received}, block=False)
@@ -112,14 +118,14 @@ def main(document: str) -> int:
     logs.configure(chosen.log_format, chosen.log_level)
     if given["gently"]:
         os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
-    fetcher = Fetcher(chosen, Channel.inherited(given["channel"]))
+    fetcher = Fetcher(chosen, Channel.inherited(given["channel"]), stays=given["stay"])
 
     def stopped(*_: object) -> None:
         fetcher.fetch.staging.discard()
         os._exit(exits.STOPPED)
 
     signal.signal(signal.SIGTERM, stopped)
-    fetcher.serve(stay=given["stay"])
+    fetcher.serve()
     return exits.STOPPED
 
 

@@ -55,16 +55,20 @@ def _brought(chosen: Settings) -> tuple[Settings, str | None]:
     """The settings with what MODEL_URI names in the cache as their path, and the URI as it may be shown; raises SourceFault."""
     if chosen.model_uri is None:
         return chosen, None
-    from runtime.cache import Cache
+    from runtime import cache
     from runtime.fetch import Fetch
     from runtime.patience import Patience
     from runtime.progress import Progress
     from runtime.ticker import Ticker
 
     found, progress = settings.model_uri(), Progress()
-    place, private = settings.model_cache(chosen)
-    fetch = Fetch(found, chosen.model_sha256, Cache(place, chosen.model_cache_bytes, private=private), progress)
-    patience = Patience(time.monotonic() + chosen.fetch_timeout_s, chosen.fetch_timeout_s)
+    fetch = Fetch(
+        found,
+        chosen.model_sha256,
+        cache.configured(chosen, found),
+        progress,
+    )
+    patience = Patience(time.monotonic() + chosen.fetch_timeout_s, f"{chosen.fetch_timeout_s:g} s (FETCH_TIMEOUT_S)")
 
     def over() -> None:
         fetch.staging.discard()

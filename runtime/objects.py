@@ -80,8 +80,8 @@ def check_names(names: Sequence[str]) -> None:
             if name.startswith("/")
             else "has an empty part (//)"
             if "" in parts
-            else "holds a part . or .."
-            if {".", ".."} & set(parts)
+            else "holds a part that is . or begins with .."
+            if "." in parts or any(part.startswith("..") for part in parts)
             else "holds a control character"
             if any(ord(character) < 32 or ord(character) == 127 for character in name)
             else "is no text of UTF-8"

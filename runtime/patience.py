@@ -19,11 +19,11 @@ def pause_s(attempt: int) -> float:
 
 
 class Patience:
-    """Until when what fails is tried again: `deadline`, a reading of monotonic()."""
+    """Until when what fails is tried again: `deadline`, a reading of monotonic(), and the `limit` as messages name it."""
 
-    def __init__(self, deadline: float, limit_s: float) -> None:
+    def __init__(self, deadline: float, limit: str) -> None:
         self.deadline = deadline
-        self._limit_s = limit_s
+        self._limit = limit
 
     def keep_trying(self, step: Callable[[], T], again: Callable[[SourceFault], bool], say: Callable[[str], None]) -> T:
         """Do it until it works; `again`: whether a fault is worth another try, `say`: told each such fault.
@@ -47,6 +47,4 @@ class Patience:
     def over(self, last: str, progress: str = "") -> FetchTimeout:
         """What is said when the time is over."""
         far = f" ({progress})" if progress else ""
-        return FetchTimeout(
-            f"it was not fetched within {self._limit_s:g} s (FETCH_TIMEOUT_S){far}" + (f"; last: {last}" if last else "")
-        )
+        return FetchTimeout(f"it was not fetched within {self._limit}{far}" + (f"; last: {last}" if last else ""))

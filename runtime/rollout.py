@@ -97,7 +97,7 @@ class Rollout:
         self._metrics = metrics
         self._host = host
         self._forks = forks
-        source.changed, source.failed = self.load, self.cannot_be_had
+        source.changed, source.failed = self.found, self.cannot_be_had
         processes.hearing = self
         self._began = time.monotonic()
         self._numbers = itertools.count(1)
@@ -125,6 +125,11 @@ class Rollout:
 
     # --- a generation comes -------------------------------------------------------------------------------------------
 
+    def found(self, stamp: Stamp) -> None:
+        """The source says what lies there, complete."""
+        self.last_reload.had_again()
+        self.load(stamp)
+
     def load(self, stamp: Stamp) -> None:
         """Have a generation of what lies at the source, unless it is on its way or would not fit into the memory."""
         coming = self._wish or self.coming
@@ -144,15 +149,20 @@ class Rollout:
         """The source gives nothing: what serves goes on, or what was there before; before the first ready that is the end."""
         if self._stopping:
             return
-        if not self._was_ready:
+        current = self.current
+        before = self._source.look(current.stamp if current else None)
+        if not (self._was_ready or self.coming or before.files):
             self._host.give_up(reason)
             return
         self.last_reload.not_had(reason)
-        current = self.current
-        if current and not current.workers and not self.coming:
+        if self.coming or (current and len(current.well) >= self._wanted):
+            return
+        if not self.serving:
             self.reason = reason
-            if (before := self._source.look(current.stamp)).files:
-                self.load(before)
+        if before.files:
+            self.load(before)
+        else:
+            self._loop.after(self._backoff(), self._ask)
 
     def _shortage(self, needed: int) -> str:
         # What is loading would be dropped for it.

@@ -190,6 +190,7 @@ def load(path: str | Path | None = None, **given: Any) -> Settings:
         raise BadSetting("; ".join(_sentence(fault) for fault in error.errors(include_url=False))) from None
     if made.model_uri:
         os.environ["MODEL_URI"] = made.model_uri
+        os.environ.pop("MODEL_PATH", None)
     return made
 
 
@@ -207,6 +208,16 @@ def model_cache(chosen: Settings) -> tuple[Path, bool]:
     except FileNotFoundError:  # none can be written; whoever makes the cache says so
         temporary = "/tmp"  # noqa: S108 - a directory of its own below, which must be this user's
     return Path(temporary) / f"ml-runtime-{os.geteuid()}", True
+
+
+def model_store(found: uri.ModelUri) -> str:
+    """What tells stores apart in which the same URI names different things."""
+    variables = {
+        "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        "gs": ("STORAGE_EMULATOR_HOST",),
+        "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"),
+    }
+    return " ".join(f"{name}={value}" for name, value in of_others(*variables.get(found.scheme, ())).items())
 
 
 def of_others(*names: str) -> dict[str, str]:

@@ -51,8 +51,9 @@ class Ticker:
     def end(self) -> None:
         """Take the bar away, so that what is said next has its line."""
         if self._bar and self._drawn:
-            self._bar.write("\r" + " " * self._drawn + "\r")
-            self._bar.flush()
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                self._bar.write("\r" + " " * self._drawn + "\r")
+                self._bar.flush()
             self._drawn = 0
 
     def so_far(self) -> str:
@@ -87,8 +88,9 @@ class Ticker:
                 f"[{'#' * full}{'.' * (_BAR_CELLS - full)}] {told['share']:4.0%} of {_size(told['total_bytes'])}, "
                 f"{_size(told['bytes_per_second'])}/s{left}"
             )
-        self._bar.write("\r" + line.ljust(self._drawn))
-        self._bar.flush()
+        with contextlib.suppress(OSError):
+            self._bar.write("\r" + line.ljust(self._drawn))
+            self._bar.flush()
         self._drawn = len(line)
 
 

@@ -36,8 +36,9 @@ class ModelUri:
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
-        return self.path.rstrip("/").rpartition("/")[2]
+        """The last part of its path; of an address on the web, without its escapes."""
+        name = self.path.rstrip("/").rpartition("/")[2]
+        return unquote(name) if self.scheme in ("http", "https") else name
 
 
 def looks_like_one(text: str) -> bool:
@@ -81,7 +82,7 @@ def _of_the_web(text: str, scheme: str) -> ModelUri:
         raise ValueError(f"should be {scheme}://HOST[:PORT]/PATH, and cannot be read as one") from None
     if not host:
         raise ValueError(f"should name a host after {scheme}://")
-    path = unquote(parts.path).lstrip("/")
+    path = parts.path.lstrip("/")
     if not path or path.endswith("/"):
         raise ValueError(
             f"should be the address of one file: over {scheme} nobody can say which files lie in a directory; "

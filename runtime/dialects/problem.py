@@ -48,6 +48,7 @@ STATUSES: Final[Mapping[type[RuntimeFault], int]] = {
     errors.BadListing: 500,
     errors.BadSource: 500,
     errors.IntegrityMismatch: 500,
+    errors.PinMismatch: 500,
     errors.NoSpace: 500,
     errors.FetchTimeout: 500,
     errors.MissingLibrary: 500,

@@ -46,14 +46,20 @@ _IDENTITY: Final = ("AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE", "IDENTITY_E
 _REMEDIES: Final = {
     "AuthenticationFailed": "it is not of this account, has expired, or this machine's clock is wrong",
     "InvalidAuthenticationInfo": "it is not of this account's tenant, or has expired",
-    "AuthorizationFailure": "the account's network rules keep this machine out, or it lacks the role Storage Blob Data Reader",
-    "KeyBasedAuthenticationNotPermitted": "the account takes no keys: unset them, and give an identity the role "
+    "AuthorizationFailure": "it is not of this account, lacks the role Storage Blob Data Reader, or the account's network "
+    "rules keep this machine out",
+    "KeyBasedAuthenticationNotPermitted": "the account takes no keys: unset it, and give an identity the role "
     "Storage Blob Data Reader",
 }
 _ROLE: Final = "give it the role Storage Blob Data Reader on the container, or a signature that may read and list (sp=rl)"
+_ANONYMOUS: Final = f"anonymously, since neither {_KEY[0]} nor {_SIGNATURE} is set, and no identity was found"
 _NO_BLOB: Final = "BlobNotFound"
 _NO_CONTAINER: Final = frozenset({"ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"})
 _BUSY: Final = frozenset({"ServerBusy", "InternalError", "OperationTimedOut"})
+# In addresses that errors name: a proxy's password, and queries, which may be signed.
+_PRIVATE: Final = re.compile(r"(?<=://)[^/@\s]*@|[?][^ )']*")
+# How azure-identity tells that it reached nobody: only by what it says.
+_UNREACHED: Final = re.compile("HTTPS?Connection|Connection aborted|timed out")
 # What a call of these libraries raises; a ValueError of answers that it cannot read.
 _ERRORS: Final = (AzureError, ValueError)
 
@@ -80,7 +86,7 @@ def open_source(uri: ModelUri, progress: Progress) -> "AzureSource":
                 f"{uri.shown}: {_CONNECTION} cannot be used: expected "
                 "DefaultEndpointsProtocol=https;AccountName=...;AccountKey=...;EndpointSuffix=core.windows.net"
             ) from None
-        return AzureSource(uri, client, progress, f"with {_CONNECTION}")
+        return AzureSource(uri, client, progress, _CONNECTION)
     account = next((given[name] for name in _ACCOUNT if name in given), "")
     if not account and _ENDPOINT not in given:
         raise SourceDenied(
@@ -88,9 +94,9 @@ def open_source(uri: ModelUri, progress: Progress) -> "AzureSource":
             f"identity; or {_CONNECTION}"
         )
     endpoint = given.get(_ENDPOINT, f"https://{account}.blob.core.windows.net")
-    credential, how = _credential(uri, account, endpoint, given)
+    credential, asker = _credential(uri, account, endpoint, given)
     try:
-        return AzureSource(uri, ContainerClient(endpoint, uri.place, credential, **options), progress, how)
+        return AzureSource(uri, ContainerClient(endpoint, uri.place, credential, **options), progress, asker)
     except ValueError:
         raise BadSource(
             f"{uri.shown}: {_ENDPOINT if _ENDPOINT in given else _ACCOUNT[0]} cannot be used: expected an account's name, or "
@@ -99,33 +105,31 @@ def open_source(uri: ModelUri, progress: Progress) -> "AzureSource":
 
 
 def _credential(uri: ModelUri, account: str, endpoint: str, given: dict[str, str]) -> tuple[Any, str]:
-    """What to ask with, and how a message says that."""
+    """What to ask with, and what a message calls that."""
     if key := next((name for name in _KEY if name in given and account), None):
-        return {"account_name": account, "account_key": given[key]}, f"with {key}"
+        return {"account_name": account, "account_key": given[key]}, key
     if _SIGNATURE in given:
-        return AzureSasCredential(given[_SIGNATURE].lstrip("?")), f"with {_SIGNATURE}"
+        return AzureSasCredential(given[_SIGNATURE].lstrip("?")), _SIGNATURE
     if not endpoint.lower().startswith("https://"):  # no token goes over plain http
-        return None, f"anonymously, since neither {_KEY[0]} nor {_SIGNATURE} is set"
+        return None, ""
     try:
         credential = DefaultAzureCredential()
         credential.get_token(_SCOPE)
-    except ClientAuthenticationError as error:
-        if of_others(*_IDENTITY):
-            raise SourceDenied(f"{uri.shown}: the Azure identity that is set gives no token: {_told(error)}") from error
-        return None, f"anonymously, since neither {_KEY[0]} nor {_SIGNATURE} is set, and no identity was found"
     except AzureError as error:
-        raise SourceUnavailable(f"{uri.shown}: the Azure identity gives no token now: {_told(error)}") from error
-    return credential, "with an Azure identity"
+        if of_others(*_IDENTITY):
+            raise _no_token(error, uri.shown) from error
+        return None, ""
+    return credential, "an Azure identity"
 
 
 class AzureSource:
-    """One blob, or all below a prefix. `how` it is asked, for messages."""
+    """One blob, or all below a prefix. `asker`: whose word it is asked with, for messages; empty for nobody's."""
 
-    def __init__(self, uri: ModelUri, client: Any, progress: Progress, how: str) -> None:
+    def __init__(self, uri: ModelUri, client: Any, progress: Progress, asker: str) -> None:
         self._uri = uri
         self._client = client
         self._progress = progress
-        self._how = how
+        self._asker = asker
         self._md5: dict[str, bytes | None] = {}  # of what was listed, by key
 
     # --- what is there ------------------------------------------------------------------------------------------------
@@ -209,16 +213,14 @@ class AzureSource:
         if status in (408, 429) or status >= 500 or code in _BUSY:
             return SourceUnavailable(f"{named}: the store is busy or broken ({said})")
         if status in (401, 403) or code == "PublicAccessNotPermitted":
-            remedy = _REMEDIES.get(code, _ROLE)
-            return SourceDenied(f"{action} {named} was refused ({said}); it was asked {self._how}: {remedy}")
+            remedy = f"with {self._asker}: {_REMEDIES.get(code, _ROLE)}" if self._asker else _ANONYMOUS
+            return SourceDenied(f"{action} {named} was refused ({said}); it was asked {remedy}")
         if code in _NO_CONTAINER:
-            return SourceNotThere(
-                f"there is no container {self._uri.place!r} in the account ({said}): are both names right? "
-                f"It was asked {self._how}"
-            )
+            return SourceNotThere(f"there is no container {self._uri.place!r} in the account ({said}): are both names right?")
         if status == 404:
-            # Who is not known is not told what there is.
-            return SourceNotThere(f"{named} is not there ({said}): is the name right? It was asked {self._how}")
+            # Strangers are told this of what is private.
+            private = "" if self._asker else f" It was asked {_ANONYMOUS}"
+            return SourceNotThere(f"{named} is not there ({said}): is the name right?{private}")
         if code == "BlobArchived":
             return BadSource(f"{named} is archived ({said}): move it to an online tier first")
         return BadSource(f"{named}: the store refused {action} it ({said})")
@@ -226,7 +228,7 @@ class AzureSource:
     def _unanswered(self, error: Exception, named: str) -> SourceFault:
         told = _told(error)
         if isinstance(error, ClientAuthenticationError):
-            return SourceDenied(f"{named} cannot be asked {self._how}: {told}")
+            return _no_token(error, named)
         if "CERTIFICATE_VERIFY_FAILED" in told:
             return BadSource(
                 f"{named}: the store's certificate is not trusted: {told}; REQUESTS_CA_BUNDLE names a file of your own "
@@ -237,6 +239,13 @@ class AzureSource:
                 f"{named}: {told}; is the account's name right?" if "resolve" in told else f"{named}: {told}"
             )
         return BadSource(f"{named} cannot be fetched ({told})")
+
+
+def _no_token(error: Exception, named: str) -> SourceFault:
+    told = _told(error)
+    if _UNREACHED.search(told):
+        return SourceUnavailable(f"{named}: the Azure identity gives no token now: {told}")
+    return SourceDenied(f"{named}: the Azure key or identity that is set cannot be used: {told}")
 
 
 def _is_folder(blob: Any) -> bool:
@@ -256,14 +265,16 @@ def _code(error: Exception) -> str:
 def _said(error: Exception) -> str:
     """Status, code and first line of an answer: the lines below may repeat what was signed."""
     first = str(getattr(error, "message", "")).partition("\n")[0]
-    return " ".join(filter(None, (str(_status(error)), _code(error), one_line(first, 200))))
+    found = re.fullmatch("Operation returned an invalid status '(.*)'", first)  # of a HEAD
+    text = one_line(found[1] if found else first, 200).rstrip(".")
+    return " ".join(filter(None, (str(_status(error)), _code(error), text)))
 
 
 def _told(error: Exception) -> str:
-    """What happened where no answer came, without the address that was asked for: its query may be a signature."""
+    """What happened where no answer came."""
     tried = [line.strip() for line in str(error).splitlines() if line.startswith("\t")]
-    if tried:  # by DefaultAzureCredential: those of servers come first, then those of a developer's machine
-        return one_line("; ".join(tried[:3]), 500)
+    if tried:  # by DefaultAzureCredential: three of servers, then those of a developer's machine
+        return one_line("; ".join(line for line in tried[:3] if "not fully configured" not in line), 500)
     inner = getattr(error, "inner_exception", None) or error
     reason = getattr(inner.args[0] if inner.args else None, "reason", None) or inner
-    return f"{type(inner).__name__}, {one_line(re.sub(r'[?][^ )]*', '', str(reason)))}"
+    return f"{type(inner).__name__}, {one_line(_PRIVATE.sub('', str(reason)))}"

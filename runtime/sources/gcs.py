@@ -44,6 +44,8 @@ _GET: Final = "storage.objects.get"
 _LIST: Final = "storage.objects.list"
 _FIELDS: Final = "items(name,size,generation,crc32c),nextPageToken"
 _PIECE_BYTES: Final = 256 * 1024
+# In addresses that errors name: a proxy's password, and queries.
+_PRIVATE: Final = re.compile(r"(?<=://)[^/@\s]*@|[?][^ )']*")
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 # What it says with a 403 when it means 429.
 _BUSY: Final = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
@@ -198,12 +200,12 @@ class GcsSource:
         named = self._name(key)
         if isinstance(error, GoogleAPICallError) and error.response is not None:
             return self._answered(error.response, action, named)
-        # Without the address that was asked for: its query is of no use here.
         inner = getattr(error.args[0] if error.args else None, "reason", None) or error
-        told = f"{type(error).__name__}, {one_line(re.sub(r'[?][^ )]*', '', str(inner)))}"
+        told = f"{type(error).__name__}, {one_line(_PRIVATE.sub('', str(inner)))}"
         if isinstance(error, TransportError) or isinstance(error.__cause__, TransportError):
             return SourceUnavailable(f"{named}: there is no token now: {told}")
         if isinstance(error, GoogleAuthError):
+            told = one_line(error.args[0] if error.args else error)
             if isinstance(error, RefreshError) and error.retryable:
                 return SourceUnavailable(f"{named}: there is no token now: {told}")
             return SourceDenied(f"{named}: the Google credentials that were found give no token: {told}")

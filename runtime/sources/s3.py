@@ -4,7 +4,7 @@ Large objects come by its transfer manager in parallel ranges, each with If-Matc
 botocore compares. No bucket is ever asked for by HeadBucket, which many roles may not do.
 """
 
-import errno
+import re
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -197,7 +197,7 @@ class S3Source:
                 for other, _, counted in running:
                     if not self._progress.is_done(other.name):
                         counted.forget()
-                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):  # the disk's
                     raise
                 raise self._fault(error, "s3:GetObject", each.key) from error
 
@@ -213,7 +213,7 @@ class S3Source:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _get(self, each: Object, path: Path) -> None:
-        condition = {"IfMatch": each.tag} if each.tag.strip("W/").startswith('"') else {}
+        condition = {"IfMatch": each.tag} if _strong(each.tag) else {}
         try:
             body = self._client.get_object(Bucket=self._uri.place, Key=each.key, **condition)["Body"]
             data = body.read()  # to its end, where botocore compares length and checksum
@@ -231,7 +231,7 @@ class S3Source:
             return None
         options = {"Bucket": self._uri.place, "Key": fetched.key, "ChecksumMode": "ENABLED"}
         try:
-            head = self._client.head_object(**options, IfMatch=fetched.tag)
+            head = self._client.head_object(**options, **({"IfMatch": fetched.tag} if _strong(fetched.tag) else {}))
             found = next(((each, head[f"Checksum{each}"]) for each in _ALGORITHMS if head.get(f"Checksum{each}")), None)
             if found is None:
                 return None
@@ -242,7 +242,10 @@ class S3Source:
                 return Checksum(algorithm, value) if whole else None
             part_bytes = self._client.head_object(**options, PartNumber=1)["ContentLength"]
         except _ERRORS as error:
-            raise self._fault(error, "s3:GetObject", fetched.key) from error
+            fault = self._fault(error, "s3:GetObject", fetched.key)
+            if fault.passing or isinstance(fault, SourceChanged):
+                raise fault from error
+            return None  # it came, so what is refused here is only this question
         even = part_bytes and -(-fetched.size_bytes // part_bytes) == int(parts)
         return Checksum(algorithm, value, part_bytes) if even else None
 
@@ -273,7 +276,8 @@ class _Counted(BaseSubscriber):  # type: ignore[misc]
 
     def on_queued(self, future: Any, **_: Any) -> None:
         future.meta.provide_transfer_size(self._object.size_bytes)
-        future.meta.provide_object_etag(self._object.tag)
+        if _strong(self._object.tag):
+            future.meta.provide_object_etag(self._object.tag)
 
     def on_progress(self, bytes_transferred: int, **_: Any) -> None:
         self._came += bytes_transferred
@@ -283,6 +287,11 @@ class _Counted(BaseSubscriber):  # type: ignore[misc]
         """It failed, and comes again from its beginning."""
         self._progress.add(-self._came)
         self._came = 0
+
+
+def _strong(tag: str) -> bool:
+    """Whether it is an ETag that If-Match can compare."""
+    return tag.startswith('"')
 
 
 def _status(error: exceptions.ClientError | _SentElsewhere) -> int:
@@ -298,7 +307,7 @@ def _fault(error: Exception, uri: ModelUri, action: str, key: str = "") -> Sourc
         error = error.last_exception
     if isinstance(error, exceptions.ClientError):
         return _answered(error, uri, action, named)
-    told = one_line(error)
+    told = re.sub(r"://[^/@\s]*@|\?\S*", lambda found: "://" if "@" in found[0] else "", one_line(error))
     if isinstance(error, _SentElsewhere):
         return BadSource(
             f"{named}: the store sends elsewhere without naming a region, which is not followed: "
@@ -306,7 +315,7 @@ def _fault(error: Exception, uri: ModelUri, action: str, key: str = "") -> Sourc
         )
     if isinstance(error, exceptions.FlexibleChecksumError):
         return IntegrityMismatch(f"{named} came with other bytes than its checksum in the store says: {told}")
-    if isinstance(error, exceptions.SSLError):
+    if isinstance(error, exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in told:
         return BadSource(
             f"{named}: the store's certificate is not trusted: {told}; AWS_CA_BUNDLE names a file of your own authorities"
         )
@@ -314,13 +323,14 @@ def _fault(error: Exception, uri: ModelUri, action: str, key: str = "") -> Sourc
         error,
         exceptions.NoCredentialsError
         | exceptions.PartialCredentialsError
-        | exceptions.CredentialRetrievalError
         | exceptions.ProfileNotFound
         | exceptions.SSOError
         | exceptions.TokenRetrievalError,
     ):
         return SourceDenied(f"{named}: no usable AWS credentials: {told}")
-    if isinstance(error, exceptions.HTTPClientError | exceptions.IncompleteReadError | OSError):
+    if isinstance(error, exceptions.CredentialRetrievalError):  # whoever gives them may not be up yet
+        return SourceUnavailable(f"{named}: no AWS credentials now: {told}")
+    if isinstance(error, exceptions.ConnectionError | exceptions.HTTPClientError | exceptions.IncompleteReadError | OSError):
         return SourceUnavailable(f"{named}: {told or type(error).__name__}")
     # What s3transfer says of a 412.
     if "did not match expected ETag" in told:

@@ -46,7 +46,7 @@ def cloud(emulated: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
 
 def run(cloud: Cloud, cache: Path, path: str, within_s: float = 30.0) -> Fetched:
     fetch = Fetch(parse(cloud.uri(path)), None, Cache(cache, 2**40, private=False), Progress())
-    return fetch.run("always", Patience(time.monotonic() + within_s, within_s))
+    return fetch.run("always", Patience(time.monotonic() + within_s, f"{within_s:g} s (FETCH_TIMEOUT_S)"))
 
 
 def fails(cloud: Cloud, cache: Path, path: str, kind: type[SourceFault], *words: str, within_s: float = 30.0) -> None:

@@ -42,7 +42,7 @@ class Tried:
         self.fetch = Fetch(parse(bucket.uri(key)), pin, Cache(cache, 2**40, private=False), self.progress)
 
     def run(self, within_s: float = 30.0, policy: Any = "always") -> Fetched:
-        return self.fetch.run(policy, Patience(time.monotonic() + within_s, within_s))
+        return self.fetch.run(policy, Patience(time.monotonic() + within_s, f"{within_s:g} s (FETCH_TIMEOUT_S)"))
 
     def fails(self, kind: type[SourceFault], *words: str, within_s: float = 30.0) -> str:
         """It fails with these words, and leaves nothing behind."""
@@ -237,6 +237,40 @@ def test_no_credentials_asks_anonymously(bucket: Bucket, tmp_path: Path, monkeyp
     assert not any("authorization" in request.headers for request in bucket.proxy.requests)
     bucket.proxy.fault = lambda _: s3_error(403, "AccessDenied")
     Tried(bucket, tmp_path / "other", "model.onnx").fails(SourceDenied, "asked anonymously", "AWS_ACCESS_KEY_ID")
+
+
+def test_a_store_where_nobody_listens_is_tried_again(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://ann:hunter2pass@127.0.0.1:{port}")
+    text = Tried(bucket, tmp_path, "model.onnx").fails(FetchTimeout, "FETCH_TIMEOUT_S", "Could not connect", within_s=1.5)
+    assert "hunter2pass" not in text
+
+
+def test_a_prefix_that_is_written_to_meanwhile(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("p/model.onnx", b"new")
+    puts = [lambda: bucket.put("p/model.onnx.data", b"new")]
+
+    def fault(request: Any) -> Any:
+        return after(puts.pop()) if request.is_get and puts else None
+
+    bucket.proxy.fault = fault
+    found = Tried(bucket, tmp_path, "p/").run()
+    assert sorted(path.name for path in found.path.glob("model*")) == ["model.onnx", "model.onnx.data"]
+
+
+def test_damage_on_the_way_once(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("model.onnx", LARGE[:MIB], ChecksumAlgorithm="CRC64NVME")
+    damaged: list[Any] = []
+
+    def fault(request: Any) -> Any:
+        if request.is_get and not damaged:
+            damaged.append(request)
+            return corrupted(1000)
+        return None
+
+    bucket.proxy.fault = fault
+    assert Tried(bucket, tmp_path, "model.onnx").run().path.read_bytes() == LARGE[:MIB]
 
 
 def test_slow_down_for_ever(bucket: Bucket, tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ def fetching(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         cache = Cache(tmp_path / "cache", 1 << 30, private=False)
         try:
             return Fetch(parse(address), pin, cache, progress or Progress()).run(
-                policy, Patience(time.monotonic() + within_s, within_s)
+                policy, Patience(time.monotonic() + within_s, f"{within_s:g} s (FETCH_TIMEOUT_S)")
             )
         finally:
             assert list(cache.place.glob(".*")) == []  # nothing half fetched

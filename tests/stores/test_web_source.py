@@ -384,7 +384,7 @@ def test_a_refusal_of_every_range(web: WebServer) -> None:
 
 def test_a_name_that_leads_elsewhere(web: WebServer) -> None:
     web.put("/models/%2E%2E", File(DATA))
-    assert "holds a part . or .." in refused(web.url("/models/%2E%2E"), BadListing)
+    assert "holds a part that is . or begins with .." in refused(web.url("/models/%2E%2E"), BadListing)
 
 
 # --- answers that stop being the file -----------------------------------------------------------------------------------

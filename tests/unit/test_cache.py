@@ -1,6 +1,7 @@
 """The cache: whole entries or none, what is in use stays, and what the disk refuses is said."""
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -142,6 +143,52 @@ def test_what_a_killed_fetch_left_is_removed_and_one_under_way_is_not(kept: Cach
     kept.prepare()
     assert list(kept.place.iterdir()) == [under_way]
     staging.discard()
+
+
+def test_one_that_is_being_written_to_the_disk_is_under_way(kept: Cache) -> None:
+    staging = Staging(kept.place)
+    made = staging.make()
+    Record(URI.shown, "r1", False, "", {}).write(made)
+    code = (
+        "import sys; from pathlib import Path; from runtime.cache import remove_leftovers; remove_leftovers(Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(kept.place)], check=True, timeout=30)
+    assert made.is_dir()
+    staging.discard()
+
+
+def test_one_that_is_about_to_go_cannot_be_held(kept: Cache) -> None:
+    made = entry(kept, "a")
+    descriptor = os.open(made / RECORD, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert cache.hold(made) == -1
+    os.close(descriptor)
+    held = cache.hold(made)
+    assert held >= 0
+    os.close(held)
+
+
+def test_two_that_condemn_the_same_leave_the_good_one(kept: Cache) -> None:
+    made = entry(kept, "a")
+    held = cache.hold(made)
+    cache.condemn(made, held)
+    cache.condemn(made, held)
+    good = entry(kept, "a")
+    cache.condemn(good, held)
+    assert good.is_dir()
+    os.close(held)
+
+
+def test_stores_of_the_same_names_are_kept_apart(tmp_path: Path) -> None:
+    one, two = (Cache(tmp_path, 10, private=False, store=store) for store in ("A=1", "A=2"))
+    assert one.entry(URI, "r") != two.entry(URI, "r")
+
+
+def test_a_private_cache_is_no_link(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    (tmp_path / "ours").symlink_to(tmp_path / "theirs")
+    with pytest.raises(NoSpace):
+        Cache(tmp_path / "ours", 10, private=True).prepare()
 
 
 def test_a_cache_that_others_may_write_is_not_trusted_by_default(tmp_path: Path) -> None:

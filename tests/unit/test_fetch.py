@@ -4,7 +4,8 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 def run(
     place: Path, *, uri: str = "s3://b/m.onnx", pin: str | None = None, policy: Any = "always", **options: float
 ) -> Fetched:
-    made = Fetch(parse(uri), pin, Cache(place, 10**6, private=False), Progress())
-    return made.run(policy, Patience(time.monotonic() + options.pop("within_s", 20.0), 20.0), **options)
+    made = Fetch(parse(uri), pin, Cache(place, 10**9, private=False), Progress())
+    found = made.run(policy, Patience(time.monotonic() + options.pop("within_s", 20.0), "20 s (FETCH_TIMEOUT_S)"), **options)
+    os.close(found.held)
+    return found
 
 
 def refused(place: Path, kind: type[SourceFault], *words: str, **options: Any) -> None:
@@ -115,7 +118,7 @@ def test_a_file(store: Store, tmp_path: Path) -> None:
     assert found.path.read_bytes() == b"model"
     assert (found.path.parent, found.bytes, found.downloaded) == (found.entry, 5, 5)
     again = run(tmp_path)
-    assert (again, store.fetches) == (Fetched(found.path, found.entry, found.revision, 5, 0), 1)
+    assert (again, store.fetches) == (Fetched(found.path, found.entry, found.revision, 5, 0, -1), 1)
 
 
 def test_a_directory(store: Store, tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def test_what_passes_is_tried_again_and_what_came_is_kept(store: Store, tmp_path
     store.before = before
     assert run(tmp_path, uri="s3://b/p/").bytes == 2
     assert store.fetched == ["a.onnx", "b.onnx"]
-    assert (store.looks, store.fetches) == (3, 3)
+    assert (store.looks, store.fetches) == (4, 3)  # once more at the end
 
 
 @pytest.mark.parametrize("fault", [SourceDenied("no"), SourceNotThere("gone"), BadSource("page")])
@@ -205,6 +208,38 @@ def test_the_pin(store: Store, tmp_path: Path) -> None:
     lines = f"{right}  m.onnx\n{hashlib.sha256(b'x').hexdigest()}  more\n"
     assert run(tmp_path, uri="s3://b/all/", pin=hashlib.sha256(lines.encode()).hexdigest()).path != found.path
     assert checksums.pin(found.path) == right
+
+
+@pytest.mark.usefixtures("store")
+def test_an_entry_whose_record_is_no_record_is_never_served(tmp_path: Path) -> None:
+    found = run(tmp_path)
+    (found.entry / RECORD).write_text("{")
+    found.path.write_bytes(b"EVIL!")
+    again = run(tmp_path)
+    assert (again.path.read_bytes(), again.downloaded) == (b"model", 5)
+
+
+def test_other_credentials_are_looked_for_after_a_refusal(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Store] = []
+    monkeypatch.setattr(fetch, "open_source", lambda *_: opened.append(store) or store)
+    store.before = raising(SourceDenied("rotated"), "look", 1)
+    made = Fetch(parse("s3://b/m.onnx"), None, Cache(tmp_path, 10**9, private=False), Progress())
+    with pytest.raises(SourceDenied):
+        made.run("always", Patience(time.monotonic() + 20, "20 s"))
+    os.close(made.run("always", Patience(time.monotonic() + 20, "20 s")).held)
+    assert len(opened) == 2
+
+
+def test_a_prefix_counts_when_nothing_is_put_there(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_SETTLE_S", 0.0)
+    store.directory = True
+    store.before = lambda _, number: store.put(f"part{number}", b"x") if number < 4 else None
+    made = Fetch(parse("s3://b/p/"), None, Cache(tmp_path, 10**9, private=False), Progress())
+    revision = made.settled(Patience(time.monotonic() + 20, "20 s"), [])
+    assert store.looks == 4
+    assert revision == made.revision
 
 
 def test_the_stores_own_checksum(store: Store, tmp_path: Path) -> None:
@@ -257,8 +292,13 @@ def test_a_pickle_over_http(store: Store, tmp_path: Path) -> None:
 def into(directory: Path, uri: str = "s3://b/m.onnx") -> None:
     progress = Progress()
     made = Fetch(parse(uri), None, Cache(directory, 0, private=False), progress)
+
+    @contextmanager
+    def whole() -> Iterator[None]:
+        yield
+
     try:
-        fetch_into._into(made, parse(uri), directory, progress, Patience(time.monotonic() + 20, 20))
+        fetch_into._into(made, parse(uri), directory, progress, Patience(time.monotonic() + 20, "20 s"), whole)
     finally:
         made.staging.discard()
 
@@ -283,6 +323,43 @@ def test_what_is_no_more_in_the_store_goes(store: Store, tmp_path: Path) -> None
     store.files = {"2/m.onnx": b"2", "3/m.onnx": b"3"}
     into(tmp_path, "s3://b/p/")
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.onnx")} == {"2/m.onnx", "3/m.onnx"}
+
+
+def test_a_fetch_that_was_killed_while_it_put_files_there_is_mended(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.directory = True
+    store.files = {"a.onnx": b"1", "b.onnx": b"2"}
+    put = Path.replace
+
+    def killed(self: Path, to: Path) -> Path:
+        if self.name == "b.onnx":
+            raise KeyboardInterrupt
+        return put(self, to)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        into(tmp_path, "s3://b/p/")
+    monkeypatch.setattr(Path, "replace", put)
+    (tmp_path / ".fetching-of-old").mkdir()
+    os.utime(tmp_path / ".fetching-of-old", (1, 1))
+    into(tmp_path, "s3://b/p/")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RECORD, "a.onnx", "b.onnx"]
+
+
+def test_a_file_becomes_a_directory_and_a_directory_a_file(store: Store, tmp_path: Path) -> None:
+    store.directory = True
+    for files in ({"m": b"1", "n/x": b"2"}, {"m/x": b"3", "n": b"4"}, {"m": b"5"}):
+        store.files = files
+        into(tmp_path, "s3://b/p/")
+        there = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        del there[RECORD]
+        assert there == files
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z" / "mine").write_text("mine")
+    store.files = {"z": b"6"}
+    with pytest.raises(BadListing, match="mine is there already"):
+        into(tmp_path, "s3://b/p/")
 
 
 @pytest.mark.usefixtures("store")
@@ -325,4 +402,4 @@ def test_a_small_disk(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         store.put("m.onnx", b"small")
         assert run(place).bytes == 5
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

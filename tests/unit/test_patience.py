@@ -54,14 +54,14 @@ def test_pauses_grow_to_a_bound_and_are_of_random_length() -> None:
 
 
 def test_what_works_at_once_takes_no_pause(clock: Clock) -> None:
-    assert Patience(clock.now + 10, 10).keep_trying(lambda: "there", passing, pytest.fail) == "there"
+    assert Patience(clock.now + 10, "10 s (FETCH_TIMEOUT_S)").keep_trying(lambda: "there", passing, pytest.fail) == "there"
     assert clock.slept == []
 
 
 def test_what_passes_is_tried_again_and_told(clock: Clock) -> None:
     told: list[str] = []
     step = failing(4, SourceUnavailable("busy"))
-    assert Patience(clock.now + 600, 600).keep_trying(step, passing, told.append) == "there"
+    assert Patience(clock.now + 600, "600 s").keep_trying(step, passing, told.append) == "there"
     assert told == ["busy"] * 4
     assert len(clock.slept) == 4
     assert all(pause <= 0.25 * 2.0**attempt for attempt, pause in enumerate(clock.slept))
@@ -69,7 +69,7 @@ def test_what_passes_is_tried_again_and_told(clock: Clock) -> None:
 
 def test_what_does_not_pass_is_raised_at_once(clock: Clock) -> None:
     with pytest.raises(SourceDenied, match="no") as caught:
-        Patience(clock.now + 600, 600).keep_trying(failing(1, SourceDenied("no")), passing, pytest.fail)
+        Patience(clock.now + 600, "600 s").keep_trying(failing(1, SourceDenied("no")), passing, pytest.fail)
     assert not caught.value.passing
     assert clock.slept == []
 
@@ -79,7 +79,7 @@ def test_only_a_fault_of_a_source_is_tried_again(clock: Clock) -> None:
         raise OSError("the disk")
 
     with pytest.raises(OSError, match="the disk"):
-        Patience(clock.now + 600, 600).keep_trying(step, passing, pytest.fail)
+        Patience(clock.now + 600, "600 s").keep_trying(step, passing, pytest.fail)
     assert clock.slept == []
 
 
@@ -87,14 +87,16 @@ def test_who_is_asked_decides(clock: Clock) -> None:
     answers = [True, True, False]
     told: list[str] = []
     with pytest.raises(SourceDenied):
-        Patience(clock.now + 600, 600).keep_trying(failing(9, SourceDenied("no")), lambda _: answers.pop(0), told.append)
+        Patience(clock.now + 600, "600 s").keep_trying(failing(9, SourceDenied("no")), lambda _: answers.pop(0), told.append)
     assert told == ["no", "no"]
 
 
 def test_it_ends_before_the_deadline_with_what_was_said_last(clock: Clock) -> None:
     end = clock.now + 30
     with pytest.raises(FetchTimeout) as caught:
-        Patience(end, 30).keep_trying(failing(10_000, SourceUnavailable("busy (503)")), passing, lambda _: None)
+        Patience(end, "30 s (FETCH_TIMEOUT_S)").keep_trying(
+            failing(10_000, SourceUnavailable("busy (503)")), passing, lambda _: None
+        )
     assert str(caught.value) == "it was not fetched within 30 s (FETCH_TIMEOUT_S); last: busy (503)"
     assert isinstance(caught.value.__cause__, SourceUnavailable)
     assert not caught.value.passing
@@ -110,4 +112,4 @@ def test_it_ends_before_the_deadline_with_what_was_said_last(clock: Clock) -> No
     ],
 )
 def test_what_is_said_when_the_time_is_over(last: str, progress: str, said: str) -> None:
-    assert str(Patience(0.0, 0.5).over(last, progress)) == said
+    assert str(Patience(0.0, "0.5 s (FETCH_TIMEOUT_S)").over(last, progress)) == said

@@ -1172,8 +1172,33 @@ def test_after_the_end_nothing_that_waited_for_a_slot_is_begun(crowded: World) -
 
 def test_before_the_first_ready_it_is_the_end(make: Callable[..., World]) -> None:
     world = make()
+    world.lies = Stamp((), 0, 0.0)
     world.rollout.cannot_be_had("403")
     assert world.host.given_up == ["403"]
+
+
+def test_what_is_there_and_loads_is_not_given_up_for_a_poll_that_failed(make: Callable[..., World]) -> None:
+    world = make()
+    world.find(files(1))
+    coming = world.coming
+    world.rollout.cannot_be_had("403")
+    assert (world.coming, world.host.given_up) == (coming, [])
+    world.warm(*coming.workers)
+    assert world.current is coming
+
+
+def test_a_source_that_is_away_is_asked_again_until_all_serve(make: Callable[..., World]) -> None:
+    world = make(workers=1)
+    world.bring(files(1))
+    asked: list[float] = []
+    world.source.ask = lambda within_s=math.inf: asked.append(within_s)
+    world.lies = Stamp((), 0, 0.0)  # its entry is gone, too
+    world.children.end(world.current.workers[0])
+    world.clock.let_pass(1)
+    assert len(asked) == 1
+    world.rollout.cannot_be_had("503")
+    world.clock.let_pass(60)
+    assert len(asked) == 2
 
 
 def test_what_serves_goes_on_without_its_source(make: Callable[..., World]) -> None:

@@ -30,7 +30,7 @@ SIGNED = "X-Amz-Credential=hidden&X-Amz-Signature=hidden"
         ("https://host/a/m.onnx", "https", "host", "a/m.onnx", "m.onnx"),
         ("https://host:8443/m.onnx?x=1#y", "https", "host:8443", "m.onnx", "m.onnx"),
         ("https://[::1]:8443/m.onnx", "https", "[::1]:8443", "m.onnx", "m.onnx"),
-        ("http://host/a%20b/m%C3%B6.onnx", "http", "host", "a b/mö.onnx", "mö.onnx"),
+        ("http://host/a%20b/m%C3%B6.onnx", "http", "host", "a%20b/m%C3%B6.onnx", "mö.onnx"),
         ("HTTPS://ann:secret@Host/m.onnx", "https", "Host", "m.onnx", "m.onnx"),
     ],
 )
@@ -48,7 +48,7 @@ def test_what_a_uri_names(text: str, scheme: str, place: str, path: str, name: s
         ("https://hidden@host/m.onnx", "https://host/m.onnx"),
         ("https://ann:hid@den@host/m.onnx", "https://host/m.onnx"),
         ("https://host/m.onnx#hidden", "https://host/m.onnx"),
-        ("https://host/m%0Aod%1b[31mel.onnx", "https://host/m\\nod\\x1b[31mel.onnx"),
+        ("https://host/m%0Aod%1b[31mel.onnx", "https://host/m%0Aod%1b[31mel.onnx"),
         ("https://host/mö.onnx", "https://host/m\\xf6.onnx"),
         ("s3://models/churn/", "s3://models/churn/"),
         ("s3://models", "s3://models/"),
