@@ -226,7 +226,7 @@ def check_room(place: Path, needed_bytes: int) -> None:
     if free < needed_bytes + _MARGIN_BYTES:
         raise NoSpace(
             f"it takes {size(needed_bytes)}, and the disk of {place} has {size(free)} free: give it more room, or say another "
-            "place with MODEL_CACHE"
+            "place (MODEL_CACHE; of ml-runtime fetch, its directory)"
         )
 
 
@@ -249,11 +249,13 @@ def no_space(place: Path, error: OSError) -> NoSpace:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         found = os.statvfs(place)
         said = f"the disk of {place} is full ({size(found.f_bavail * found.f_frsize)} free)"
-        return NoSpace(f"{said}: give it more room, or say another place with MODEL_CACHE")
+        return NoSpace(f"{said}: give it more room, or say another place (MODEL_CACHE; of ml-runtime fetch, its directory)")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return NoSpace(f"{place} is, or lies below, what is no directory; expected a directory, or nothing: name another place")
     who = f"this process has uid {os.geteuid()} and gid {os.getegid()}"
     return NoSpace(
         f"{place} cannot be written ({error.strerror}; {who}): mount a volume or a tmpfs that it may write, and "
-        "name it with MODEL_CACHE"
+        "name it with MODEL_CACHE, or to ml-runtime fetch"
     )
 
 

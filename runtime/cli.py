@@ -11,7 +11,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from shutil import which
 from typing import Final
 
@@ -55,10 +54,11 @@ def parser() -> argparse.ArgumentParser:
         description="Bring what lies at a URI into a directory, for an init container or an image's build: whole or not at "
         "all, checked against MODEL_SHA256 where that is set; nothing is downloaded again that is there unchanged. "
         "Exit code 0: it is there; "
-        "3: it cannot be had; 2: bad usage or a bad setting.",
+        "3: it cannot be had; 2: bad usage or a bad setting; 130, 143: stopped by a signal. What an earlier fetch put "
+        "there goes.",
     )
     fetch.add_argument("uri", help="s3://, gs://, az:// of a file or a prefix, https:// of a file")
-    fetch.add_argument("directory", type=Path, help="where it goes; made if it is not there")
+    fetch.add_argument("directory", help="where it goes; made if it is not there")
     known = commands.add_parser(
         "settings",
         help="list every variable with default, meaning, value and origin",
@@ -158,6 +158,8 @@ def _fetch(given: argparse.Namespace) -> int:
     try:
         if not uri.looks_like_one(given.uri):
             raise BadSetting(f"URI: expected {uri.EXPECTED}")
+        if not given.directory:
+            raise BadSetting("DIRECTORY: it is empty, expected where the files are to go")
         chosen = settings.load(given.uri)
     except BadSetting as error:
         sys.stderr.write(f"{error}\n")
@@ -165,7 +167,7 @@ def _fetch(given: argparse.Namespace) -> int:
     logs.configure(chosen.log_format, chosen.log_level)
     for sentence in settings.misspelt():
         logging.getLogger(__name__).warning("%s", sentence)
-    document = {"settings": chosen.resolved(), "directory": str(given.directory)}
+    document = {"settings": chosen.resolved(), "directory": given.directory}
     return _become(launch.command("fetch_into", json.dumps(document)))
 
 

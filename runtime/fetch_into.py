@@ -132,6 +132,7 @@ def _replace(directory: Path, staging: Path, ours: Mapping[str, tuple[int, str]]
     cache.sync_all(directory, [])
     for name in ours.keys() - record.files.keys():
         (directory / name).unlink(missing_ok=True)
+        log.info("removed, an earlier fetch had put it there", extra={"facts": {"file": name}})
         for folder in (directory / name).parents:
             if folder == directory or any(folder.iterdir()):
                 break

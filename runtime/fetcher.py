@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG: Final = 1
 # As a load that others serve beside: loader.py says why.
 _NICENESS: Final = 8
 # A poll that the store does not answer for so long is given up; the next one comes anyway.
-_LOOK_S: Final = 30.0
+_LOOK_S: Final = 10.0
 
 
 class Fetcher:

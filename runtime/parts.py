@@ -5,6 +5,7 @@ A leaf of `sources/` gives `read`, which asks for a range of one object and yiel
 a transfer manager of its own, so S3 does not come this way.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from runtime.patience import pause_s
 from runtime.progress import Progress
 
 # In a row without a byte; about a minute of them. What is complete is kept meanwhile.
+log = logging.getLogger(__name__)
+
 _ATTEMPTS: Final = 9
 
 # (object, start, bytes) -> what came of it, in pieces.
@@ -83,6 +86,8 @@ class Parts:
                     attempt = 0 if self._ranged and part.at > before else attempt + 1
                     if not fault.passing or attempt >= _ATTEMPTS:
                         raise
+                    if str(fault) != self._progress.trouble:
+                        log.warning("a part is tried again", extra={"facts": {"reason": str(fault)}})
                     self._progress.trouble = str(fault)
                     if not self._ranged:
                         self._progress.add(-part.at)

@@ -7,6 +7,7 @@ variable that was mixed up may hold a secret.
 
 import difflib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -57,6 +58,13 @@ def _uri(given: str) -> str:
     return given
 
 
+def _sha256(given: str) -> str:
+    found = given.strip().lower().removeprefix("sha256:")
+    if not re.fullmatch("[0-9a-f]{64}", found):
+        raise ValueError("should be 64 hex digits, as sha256sum and ml-runtime inspect print them")
+    return found
+
+
 class Settings(BaseModel):
     """One field a variable; the variable's name is the field's in capitals."""
 
@@ -80,7 +88,7 @@ class Settings(BaseModel):
         description="the model's version label, by default its manifest's or 1; "
         "in a model repository the default model's version that is served where a path names none, by default the highest",
     )
-    model_sha256: Annotated[str, _lower, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+    model_sha256: Annotated[str, AfterValidator(_sha256)] | None = Field(
         None,
         description="the SHA-256 that the model's file or directory must have, as ml-runtime inspect prints it",
     )
@@ -172,6 +180,9 @@ class Settings(BaseModel):
         return {**document, "model_uri": shown, "log_format": log_format, "bind": bind, "drain_delay_s": self.drain_delay}
 
 
+_BOTH: Final = "MODEL_URI and MODEL_PATH are both set, and there is one place where the model comes from: set one of them"
+
+
 def load(path: str | Path | None = None, **given: Any) -> Settings:
     """Read the environment; what the command line says, `path` or URI and `given`, goes first. Raises BadSetting."""
     said = _environment() | {name: value for name, value in given.items() if value is not None}
@@ -181,9 +192,7 @@ def load(path: str | Path | None = None, **given: Any) -> Settings:
     if uri.looks_like_one(str(said.get("model_path", ""))):
         raise BadSetting("MODEL_PATH: it holds a URI, and is for a path; set MODEL_URI to it")
     if "model_uri" in said and "model_path" in said:
-        raise BadSetting(
-            "MODEL_URI and MODEL_PATH are both set, and there is one place where the model comes from: set one of them"
-        )
+        raise BadSetting(_BOTH)
     try:
         made = Settings.model_validate(said)
     except ValidationError as error:
@@ -266,6 +275,8 @@ def survey() -> list[Variable]:
     except ValidationError as error:
         problems = {str(fault["loc"][0]): _sentence(fault) for fault in error.errors(include_url=False)}
         current = Settings.model_validate({name: value for name, value in given.items() if name not in problems})
+    if {"model_uri", "model_path"} <= given.keys():
+        problems.setdefault("model_path", _BOTH)
     return [
         Variable(
             name.upper(),

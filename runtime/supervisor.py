@@ -200,6 +200,7 @@ class Supervisor:
         if signal.SIGCHLD in came:  # after a signal to all processes these ends are no crashes
             self._processes.reap()
         if signal.SIGHUP in came:
+            log.info("asked to reload", extra={"facts": {"signal": "SIGHUP"}})
             self._rollout.last_reload.retry()
             self._source.ask()
 

@@ -40,6 +40,9 @@ class Ticker:
         self._deadline, self._over = deadline, over
 
     def __enter__(self) -> "Ticker":
+        if self._bar:
+            for handler in logging.getLogger().handlers:
+                handler.addFilter(self._make_way)
         self._thread.start()
         return self
 
@@ -47,6 +50,13 @@ class Ticker:
         self._ended.set()
         self._thread.join()
         self.end()
+        for handler in logging.getLogger().handlers:
+            handler.removeFilter(self._make_way)
+
+    def _make_way(self, _: logging.LogRecord) -> bool:
+        """A line of the log takes the bar's place."""
+        self.end()
+        return True
 
     def end(self) -> None:
         """Take the bar away, so that what is said next has its line."""

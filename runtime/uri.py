@@ -42,8 +42,8 @@ class ModelUri:
 
 
 def looks_like_one(text: str) -> bool:
-    """Whether it is meant as a URI, and not as a path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+    """Whether it is meant as a URI, and not as a path; one with a slash too few, too, for it may hold a password."""
+    return re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]*://|(s3|gs|az|https?):)", text, re.IGNORECASE) is not None
 
 
 def parse(text: str) -> ModelUri:
@@ -55,6 +55,7 @@ def parse(text: str) -> ModelUri:
             raise ValueError("should not be file://: give the path itself, as MODEL_PATH")
         meant = f"; was {_SIMILAR[scheme]}:// meant?" if scheme in _SIMILAR else ""
         came = f", and not {ascii(scheme[:20])[1:-1]}://" if separator else ""
+        came = ", with :// after the scheme" if not separator and looks_like_one(text) else came
         raise ValueError(f"should be {EXPECTED}{came}{meant}")
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
         raise ValueError("should not hold control characters")
@@ -70,7 +71,10 @@ def parse(text: str) -> ModelUri:
     if _SIGNED.search(path):  # it would be shown, since a key may hold a question mark
         raise ValueError(f"should not hold a signature after {scheme}://: an address that was signed begins with https://")
     if not _BUCKET.fullmatch(place):
-        raise ValueError(f"should name a bucket or container after {scheme}://, as in {scheme}://models/churn/model.joblib")
+        raise ValueError(
+            f"should name a bucket or container after {scheme}://, of letters, digits, '.', '_' and '-' and without "
+            f"credentials, as in {scheme}://models/churn/model.joblib"
+        )
     return ModelUri(text, scheme, place, path)  # type: ignore[arg-type]
 
 

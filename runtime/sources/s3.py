@@ -101,7 +101,7 @@ class S3Source:
         """What botocore is about to try again: told, for it takes its time. Never decides anything."""
         status = response[0].status_code if response else 0
         if caught_exception is not None:
-            self._progress.trouble = one_line(type(caught_exception).__name__, 100)
+            self._progress.trouble = _told(caught_exception)
         elif status >= 500 or status == 429:
             self._progress.trouble = f"{status} {response[1].get('Error', {}).get('Code', '')}".strip()
 
@@ -289,6 +289,12 @@ class _Counted(BaseSubscriber):  # type: ignore[misc]
         self._came = 0
 
 
+def _told(error: Exception) -> str:
+    """What an error says, but for what an address in it may hold: a password, a signature."""
+    said = re.sub(r"://[^/@\s]*@", "://", one_line(error))
+    return re.sub(r"\?[^\s\"]*", "", said)
+
+
 def _strong(tag: str) -> bool:
     """Whether it is an ETag that If-Match can compare."""
     return tag.startswith('"')
@@ -307,7 +313,7 @@ def _fault(error: Exception, uri: ModelUri, action: str, key: str = "") -> Sourc
         error = error.last_exception
     if isinstance(error, exceptions.ClientError):
         return _answered(error, uri, action, named)
-    told = re.sub(r"://[^/@\s]*@|\?\S*", lambda found: "://" if "@" in found[0] else "", one_line(error))
+    told = _told(error)
     if isinstance(error, _SentElsewhere):
         return BadSource(
             f"{named}: the store sends elsewhere without naming a region, which is not followed: "
@@ -319,6 +325,12 @@ def _fault(error: Exception, uri: ModelUri, action: str, key: str = "") -> Sourc
         return BadSource(
             f"{named}: the store's certificate is not trusted: {told}; AWS_CA_BUNDLE names a file of your own authorities"
         )
+    if isinstance(error, exceptions.SSLError) and ("WRONG_VERSION_NUMBER" in told or "No such file" in told):
+        return BadSource(
+            f"{named}: no TLS connection comes about: {told}; are AWS_ENDPOINT_URL's port and AWS_CA_BUNDLE right?"
+        )
+    if "Invalid endpoint" in told:
+        return BadSource(f"{named}: {told}: AWS_ENDPOINT_URL should be http://HOST:PORT or https://HOST")
     if isinstance(
         error,
         exceptions.NoCredentialsError

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -212,15 +213,17 @@ def test_room_is_looked_for_first(kept: Cache, monkeypatch: pytest.MonkeyPatch) 
     kept.make_room(5 * 2**20, kept.entry(URI, "c"))  # each that goes frees one more here
     assert [path.name[-1] for path in kept.place.iterdir()] == ["b"]
     # In vain nothing is removed.
-    with pytest.raises(NoSpace, match=r"it takes 1\.0 GiB, and the disk of .* has .* free: .* MODEL_CACHE"):
+    with pytest.raises(NoSpace, match=r"it takes 1\.0 GiB, and the disk of .* has .* free: .*MODEL_CACHE"):
         kept.make_room(2**30, kept.entry(URI, "c"))
     assert [path.name[-1] for path in kept.place.iterdir()] == ["b"]
 
 
 def test_what_the_disk_refuses(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(NoSpace, match=r"cannot be written .*uid .*MODEL_CACHE"):
+    with pytest.raises(NoSpace, match="what is no directory; expected a directory"):
         Cache(tmp_path / "file" / "cache", 10, private=False).prepare()
+    said = str(cache.no_space(tmp_path, OSError(errno.EACCES, "Permission denied")))
+    assert re.search("cannot be written .Permission denied; .*uid .*MODEL_CACHE", said)
     said = str(cache.no_space(tmp_path, OSError(errno.ENOSPC, "No space left on device")))
     assert "is full" in said
 

@@ -312,3 +312,15 @@ def test_what_others_use_is_not_taken_for_ours(name: str) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load().port = 1
+
+
+@pytest.mark.parametrize("given", ["sha256:" + "a" * 64, " " + "A" * 64 + "\n"])
+def test_a_digest_as_it_is_printed(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("MODEL_SHA256", given)
+    assert load().model_sha256 == "a" * 64
+
+
+def test_both_places_are_a_problem_of_the_survey(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_URI", "s3://b/k")
+    monkeypatch.setenv("MODEL_PATH", "/m")
+    assert [variable.name for variable in settings.survey() if "both set" in variable.problem] == ["MODEL_PATH"]

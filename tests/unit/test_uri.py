@@ -83,7 +83,11 @@ def test_what_is_no_uri(text: str) -> None:
         ("s3://hidden/a\nb", "control characters"),
         ("https://host/m.onnx\x7f", "control characters"),
         ("s3://models/hidden\udcff", "should be text of UTF-8"),
-        ("s3://", "should name a bucket or container after s3://, as in s3://models/churn/model.joblib"),
+        (
+            "s3://",
+            "should name a bucket or container after s3://, of letters, digits, '.', '_' and '-' and without credentials, as in "
+            "s3://models/churn/model.joblib",
+        ),
         ("gs:///hidden", "should name a bucket or container after gs://"),
         ("s3://ann:hidden@models/x", "should name a bucket"),
         ("az://-models/hidden", "should name a bucket"),
@@ -103,7 +107,7 @@ def test_what_is_said_of_a_bad_one(text: str, said: str) -> None:
     assert said in refused(text)
 
 
-@pytest.mark.parametrize("text", ["/app/models", "models", "C:\\models", "a:b", "s3:/x", "1s3://x", ""])
+@pytest.mark.parametrize("text", ["/app/models", "models", "C:\\models", "a:b", "1s3://x", ""])
 def test_a_path_is_no_uri(text: str) -> None:
     assert not looks_like_one(text)
 
@@ -111,3 +115,12 @@ def test_a_path_is_no_uri(text: str) -> None:
 def test_a_uri_of_no_known_scheme_looks_like_one_all_the_same() -> None:
     assert looks_like_one("s3a://models/x")
     assert all(looks_like_one(f"{scheme}://x") for scheme in SCHEMES)
+
+
+@pytest.mark.parametrize("text", ["s3:/hidden/word", "https:/user:word@host/x.joblib?sig=hidden", " s3://b/k", "S3:hidden"])
+def test_one_with_a_slash_too_few_is_no_path(text: str) -> None:
+    assert looks_like_one(text)
+    if not text.startswith(" "):
+        with pytest.raises(ValueError, match="with :// after the scheme") as refused:
+            parse(text)
+        assert not any(word in str(refused.value) for word in ("word", "hidden"))
