@@ -138,8 +138,7 @@ def test_never_more_is_taken_than_was_asked_for(tmp_path: Path, ranged: bool) ->
     def endless(each: Object, start: int, _: int) -> Iterator[bytes]:
         yield store.bodies[each.name][start : start + 50]
         yield store.bodies[each.name][start + 50 :] + b"too much"
-        while True:
-            yield b"and more"
+        yield from [b"and more"] * 1000
 
     Parts(endless, store.progress, ranged=ranged).fetch(store.objects, tmp_path)
     store.assert_whole(tmp_path)
@@ -246,9 +245,10 @@ def test_what_does_not_pass_ends_it_at_once(tmp_path: Path, fault: Exception) ->
 
 
 def test_a_fault_stops_the_other_parts(tmp_path: Path) -> None:
-    """They have bytes without end, and wait for the fault before they go on."""
+    """They wait for the fault before they go on, and then have pieces for long."""
     store = Store(a=PART, b=PART)
     failed = threading.Event()
+    read_over: list[str] = []
 
     def read(each: Object, start: int, _: int) -> Iterator[bytes]:
         if each.name == "a":
@@ -256,15 +256,18 @@ def test_a_fault_stops_the_other_parts(tmp_path: Path) -> None:
             failed.set()
             raise SourceChanged("replaced")
         assert failed.wait(20)
-        while True:
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
             yield b""
+        read_over.append(each.name)
 
     with pytest.raises(SourceChanged, match="replaced"):
         Parts(read, store.progress).fetch(store.objects, tmp_path)
+    assert read_over == []
 
 
 def test_a_fault_stops_the_pauses_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "pause_s", lambda _: 60.0)
+    monkeypatch.setattr(parts, "pause_s", lambda _: 1.0)
     store = Store(a=PART, b=PART)
     pausing = threading.Event()
 
@@ -277,6 +280,7 @@ def test_a_fault_stops_the_pauses_of_others(tmp_path: Path, monkeypatch: pytest.
 
     store.before = before
     assert refused(store, tmp_path, SourceChanged) == "replaced"
+    assert sorted(store.asked) == [("a", 0, PART), ("b", 0, PART)]  # and no other time
 
 
 def test_what_was_complete_need_not_come_again(tmp_path: Path) -> None:
