@@ -85,8 +85,10 @@ def test_what_is_no_uri(text: str) -> None:
         ("s3://models/hidden\udcff", "should be text of UTF-8"),
         (
             "s3://",
-            "should name a bucket or container after s3://, of letters, digits, '.', '_' and '-' and without "
-            "credentials, as in s3://models/churn/model.joblib",
+            (
+                "should name a bucket or container after s3://, of letters, digits, '.', '_' and '-' and without "
+                "credentials, as in s3://models/churn/model.joblib"
+            ),
         ),
         ("gs:///hidden", "should name a bucket or container after gs://"),
         ("s3://ann:hidden@models/x", "should name a bucket"),
