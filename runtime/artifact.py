@@ -27,7 +27,6 @@ _FIRST_VERSION: Final = "1"
 _NO_MODELS: Final = frozenset({"lost+found", "__pycache__", "__MACOSX"})
 _MOST_DIRECTORIES = 1000
 _LISTED = 5
-_READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +113,7 @@ def digest(artifact: Artifact) -> str:
     total = hashlib.sha256()
     for path in (artifact.path, *artifact.beside):
         try:
-            with path.open("rb", buffering=0) as file:
-                while part := file.read(_READ_BYTES):
-                    total.update(part)
+            checksums.feed(path, [total])
         except OSError as error:
             raise BadArtifact(f"{shown(path)} cannot be read: {error.strerror}") from error
     return total.hexdigest()

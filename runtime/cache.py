@@ -43,6 +43,7 @@ _YOUNG_S: Final = 60.0
 _MOST_SYNCED: Final = 16
 _WRITE_EVERY_S: Final = 0.2
 _SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h
+_MORE_ROOM: Final = "give it more room, or say another place (MODEL_CACHE; of ml-runtime fetch, its directory)"
 _CRC: Final = "crc64nvme"
 
 
@@ -172,11 +173,7 @@ class Cache:
 
     def latest(self, uri: ModelUri) -> Iterator[Path]:
         """Entries of this source, the one that was used last first."""
-        found = []
-        for path in self.place.glob(f"{self._prefix(uri)}*"):
-            with contextlib.suppress(OSError):
-                found.append(((path / RECORD).stat().st_mtime, path))
-        return (path for _, path in sorted(found, reverse=True))
+        return reversed(_by_use(self.place.glob(f"{self._prefix(uri)}*")))
 
     def make_room(self, needed_bytes: int, keep: Path) -> None:
         """See that so much is free, by removing what nobody uses, the longest unused first; raises NoSpace."""
@@ -207,11 +204,16 @@ class Cache:
         return [path for path in self.place.iterdir() if not path.name.startswith(".") and (path / RECORD).is_file()]
 
     def _removable(self, keep: Path) -> list[Path]:
-        found = []
-        for path in self._entries():
-            with contextlib.suppress(OSError):
-                found.append(((path / RECORD).stat().st_mtime, path))
-        return [path for _, path in sorted(found) if path != keep]
+        return [path for path in _by_use(self._entries()) if path != keep]
+
+
+def _by_use(entries: Iterable[Path]) -> list[Path]:
+    """These entries, the one that was used last at the end."""
+    found = []
+    for path in entries:
+        with contextlib.suppress(OSError):  # it has just gone
+            found.append(((path / RECORD).stat().st_mtime, path))
+    return [path for _, path in sorted(found)]
 
 
 def configured(chosen: Settings, found: ModelUri) -> Cache:
@@ -225,10 +227,7 @@ def check_room(place: Path, needed_bytes: int) -> None:
     with disk(place):
         free = _free(place)
     if free < needed_bytes + _MARGIN_BYTES:
-        raise NoSpace(
-            f"it takes {size(needed_bytes)}, and the disk of {place} has {size(free)} free: give it more room, or say another "
-            "place (MODEL_CACHE; of ml-runtime fetch, its directory)"
-        )
+        raise NoSpace(f"it takes {size(needed_bytes)}, and the disk of {place} has {size(free)} free: {_MORE_ROOM}")
 
 
 def _free(place: Path) -> int:
@@ -248,9 +247,7 @@ def disk(place: Path) -> Iterator[None]:
 def no_space(place: Path, error: OSError) -> NoSpace:
     """The fault of an error of the local disk."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        found = os.statvfs(place)
-        said = f"the disk of {place} is full ({size(found.f_bavail * found.f_frsize)} free)"
-        return NoSpace(f"{said}: give it more room, or say another place (MODEL_CACHE; of ml-runtime fetch, its directory)")
+        return NoSpace(f"the disk of {place} is full ({size(_free(place))} free): {_MORE_ROOM}")
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         return NoSpace(f"{place} is, or lies below, what is no directory; expected a directory, or nothing: name another place")
     who = f"this process has uid {os.geteuid()} and gid {os.getegid()}"
@@ -288,10 +285,15 @@ def hold(entry: Path) -> int:
     except OSError:  # a file system without locks
         pass
     with contextlib.suppress(OSError):
-        if os.stat(entry / RECORD).st_ino == os.fstat(descriptor).st_ino:  # noqa: PTH116 - else it was removed meanwhile
+        if _is(entry, descriptor):  # else it was removed meanwhile
             return descriptor
     os.close(descriptor)
     return -1
+
+
+def _is(entry: Path, held: int) -> bool:
+    """Whether the entry that lies there is the one that is held. Raises OSError."""
+    return (entry / RECORD).stat().st_ino == os.fstat(held).st_ino
 
 
 def touch(entry: Path) -> None:
@@ -307,7 +309,7 @@ def condemn(entry: Path, held: int = -1) -> None:
     """
     away = entry.with_name(f"{_CONDEMNED}{entry.name}-{time.monotonic_ns()}")
     with disk(entry.parent), contextlib.suppress(FileNotFoundError):
-        if held < 0 or (entry / RECORD).stat().st_ino == os.fstat(held).st_ino:
+        if held < 0 or _is(entry, held):
             entry.rename(away)
     shutil.rmtree(away, ignore_errors=True)
 

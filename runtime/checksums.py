@@ -8,7 +8,7 @@ import base64
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -60,10 +60,15 @@ def new(algorithm: str) -> Hash | None:
 def of_file(path: Path, algorithms: Iterable[str]) -> dict[str, bytes]:
     """Digests of a file by algorithm, in one reading. Raises OSError."""
     hashes = {algorithm: made for algorithm in algorithms if (made := new(algorithm)) is not None}
-    for part in _parts(path):
-        for each in hashes.values():
-            each.update(part)
+    feed(path, hashes.values())
     return {algorithm: each.digest() for algorithm, each in hashes.items()}
+
+
+def feed(path: Path, hashes: Collection[Hash]) -> None:
+    """Have these hashes take a file's bytes, in one reading. Raises OSError."""
+    for part in _parts(path):
+        for each in hashes:
+            each.update(part)
 
 
 def of_parts(path: Path, algorithm: str, part_bytes: int) -> bytes:

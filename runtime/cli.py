@@ -136,7 +136,7 @@ def _become(command: list[str]) -> int:
 
 
 def _inspect(given: argparse.Namespace) -> int:
-    from runtime import exits, inspection, launch, settings, uri
+    from runtime import exits, launch, settings, uri
     from runtime.errors import BadSetting
 
     if given.path and uri.looks_like_one(given.path):  # as for a fetch: it may hold a signature
@@ -147,6 +147,8 @@ def _inspect(given: argparse.Namespace) -> int:
             return exits.BAD_START
         options = [*(["--json"] if given.json else []), *(["--no-load"] if given.no_load else [])]
         return _become([*launch.command("__main__", "inspect"), *options])
+    from runtime import inspection
+
     return inspection.main(given.path, as_json=given.json, load=not given.no_load)
 
 

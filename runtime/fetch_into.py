@@ -39,8 +39,7 @@ def main(document: str) -> int:
     chosen, directory = Settings(**given["settings"]), Path(given["directory"])
     logs.configure(chosen.log_format, chosen.log_level)
     progress = Progress()
-    deadline = time.monotonic() + chosen.fetch_timeout_s
-    patience = Patience(deadline, f"{chosen.fetch_timeout_s:g} s (FETCH_TIMEOUT_S)")
+    patience = Patience(time.monotonic() + chosen.fetch_timeout_s, f"{chosen.fetch_timeout_s:g} s (FETCH_TIMEOUT_S)")
     found = settings.model_uri()
     fetch = Fetch(found, chosen.model_sha256, Cache(directory, 0, private=False), progress)
 
@@ -53,21 +52,15 @@ def main(document: str) -> int:
     bar = sys.stderr if chosen.log_format == "text" and sys.stderr.isatty() else None
     ticker = Ticker(progress, found.shown, bar=bar)
 
-    def over() -> None:
-        ticker.end()
-        fetch.staging.discard()
-        exits.last_words(str(patience.over(progress.trouble, ticker.so_far())))
-        exits.end(exits.NO_MODEL)
-
     @contextmanager
     def whole() -> Iterator[None]:
         """Neither a signal nor the deadline ends it here."""
-        ticker.at(math.inf, over)
+        ticker.at(math.inf, lambda: None)
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         yield
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
 
-    ticker.at(deadline, over)
+    ticker.limit(patience, fetch.staging, exits.last_words)
     try:
         with ticker:
             check_scheme(found, chosen.model_sha256)

@@ -71,7 +71,6 @@ class FetchedSource:
         self._last = Stamp((), 0, 0.0)
         self._known: set[str] = set()  # revisions that need no fetch: what was fetched last, and what could not be
         self._again = False
-        self._served = False
         self.stopped = False
 
     # --- what the supervisor and the rollout ask ----------------------------------------------------------------------
@@ -143,7 +142,12 @@ class FetchedSource:
 
     def _start(self) -> None:
         ours, theirs = Channel.pair()
-        document = {"settings": self._settings, "channel": theirs.fileno(), "stay": self._stays, "gently": self._served}
+        document = {
+            "settings": self._settings,
+            "channel": theirs.fileno(),
+            "stay": self._stays,
+            "gently": bool(self._last.path),
+        }
         try:
             self._pid = launch.spawn("fetcher", json.dumps(document), [theirs.fileno()], self._environment)
         except OSError:
@@ -238,7 +242,6 @@ class FetchedSource:
         series.set(series.fetch_size, float(told["bytes"]))
         series.set(series.fetch_progress, 1.0)
         series.set(series.fetch_duration, time.monotonic() - self._since)
-        self._served = True
         self._last = Stamp((), 0, 0.0, told["path"], told["revision"], held)
         self._known = {told["revision"]}
         stamp = self.look()

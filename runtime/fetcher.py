@@ -5,7 +5,6 @@ descriptor that keeps the entry from being removed, or by "failed"; {"do": "look
 It is the only process that has the store's library in it. The URI comes by the environment, which no process list shows.
 """
 
-import ctypes
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ import sys
 import time
 from typing import Any, Final, Literal
 
-from runtime import cache, exits, logs, settings
+from runtime import cache, exits, launch, logs, settings
 from runtime.channel import Channel, Message
 from runtime.errors import PinMismatch, SourceFault, one_line
 from runtime.fetch import Fetch
@@ -25,9 +24,6 @@ from runtime.ticker import Ticker
 
 log = logging.getLogger("runtime.fetcher")
 
-_PR_SET_PDEATHSIG: Final = 1
-# As a load that others serve beside: loader.py says why.
-_NICENESS: Final = 8
 # A poll that the store does not answer for so long is given up; the next one comes anyway.
 _LOOK_S: Final = 10.0
 
@@ -42,12 +38,7 @@ class Fetcher:
         self._channel = channel
         self._uri = settings.model_uri()
         self._progress = Progress()
-        self.fetch = Fetch(
-            self._uri,
-            chosen.model_sha256,
-            cache.configured(chosen, self._uri),
-            self._progress,
-        )
+        self.fetch = Fetch(self._uri, chosen.model_sha256, cache.configured(chosen, self._uri), self._progress)
         self._bar = sys.stderr if chosen.log_format == "text" and sys.stderr.isatty() else None
 
     def serve(self) -> None:
@@ -88,13 +79,13 @@ class Fetcher:
         now = time.monotonic()
         patience = Patience(now + wait_s + self._limit_s, f"{self._limit_s:g} s (FETCH_TIMEOUT_S)")
         with Ticker(self._progress, self._uri.shown, self._tell, self._bar) as ticker:
-            ticker.at(patience.deadline, lambda: self._give_up(patience, ticker))
+            ticker.limit(patience, self.fetch.staging, lambda said: self._fail(f"{self._uri.shown}: {said}"))
             found = self.fetch.run(policy, patience, now + wait_s)
         told = {"path": str(found.path), "revision": found.revision, "bytes": found.bytes, "downloaded": found.downloaded}
         self._channel.send({"fetched": told, "received": self._progress.received}, found.held)
         os.close(found.held)  # the supervisor has it now
         if self._stays:  # from now on others serve meanwhile
-            os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+            os.setpriority(os.PRIO_PROCESS, 0, launch.NICENESS)
 
     def _tell(self, told: dict[str, Any]) -> None:
         self._channel.send({"progress": told, "received": self._progress.received}, block=False)
@@ -102,22 +93,15 @@ class Fetcher:
     def _fail(self, reason: str, revision: str = "") -> None:
         self._channel.send({"failed": reason, "revision": revision, "received": self._progress.received})
 
-    def _give_up(self, patience: Patience, ticker: Ticker) -> None:
-        """In the ticker's thread: the other one waits for something that does not come."""
-        ticker.end()
-        self._fail(f"{self._uri.shown}: {patience.over(self._progress.trouble, ticker.so_far())}")
-        self.fetch.staging.discard()
-        exits.end(exits.NO_MODEL)
-
 
 def main(document: str) -> int:
     """Run with what the supervisor says; the exit code, which tells nothing that was not said over the channel."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    launch.end_with_parent(signal.SIGTERM)
     given = json.loads(document)
     chosen = Settings(**given["settings"])
     logs.configure(chosen.log_format, chosen.log_level)
     if given["gently"]:
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, launch.NICENESS)
     fetcher = Fetcher(chosen, Channel.inherited(given["channel"]), stays=given["stay"])
 
     def stopped(*_: object) -> None:

@@ -62,21 +62,10 @@ def _brought(chosen: Settings) -> tuple[Settings, str | None]:
     from runtime.ticker import Ticker
 
     found, progress = settings.model_uri(), Progress()
-    fetch = Fetch(
-        found,
-        chosen.model_sha256,
-        cache.configured(chosen, found),
-        progress,
-    )
+    fetch = Fetch(found, chosen.model_sha256, cache.configured(chosen, found), progress)
     patience = Patience(time.monotonic() + chosen.fetch_timeout_s, f"{chosen.fetch_timeout_s:g} s (FETCH_TIMEOUT_S)")
-
-    def over() -> None:
-        fetch.staging.discard()
-        exits.last_words(str(patience.over(progress.trouble)))
-        exits.end(exits.NO_MODEL)
-
     with Ticker(progress, found.shown, bar=sys.stderr if sys.stderr.isatty() else None) as ticker:
-        ticker.at(patience.deadline, over)
+        ticker.limit(patience, fetch.staging, exits.last_words)
         path = fetch.run(chosen.fetch_policy, patience).path
     return chosen.model_copy(update={"model_path": path}), found.shown
 

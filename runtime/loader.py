@@ -5,7 +5,6 @@ and BLAS, predicts nothing and imports no onnxruntime: predicting with OpenMP be
 twice, so that each worker becomes a child of the supervisor, which reaps it, and starts it again by asking here once more.
 """
 
-import ctypes
 import gc
 import logging
 import os
@@ -15,14 +14,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from runtime import cpu_budget, exits, logs, worker
 from runtime.board import Board
 from runtime.channel import Channel
 from runtime.cpu_budget import CpuBudget
 from runtime.errors import ArtifactFault
-from runtime.launch import Launch
+from runtime.launch import NICENESS, Launch, end_with_parent
 from runtime.place import Place
 from runtime.settings import Settings
 
@@ -31,16 +30,11 @@ if TYPE_CHECKING:  # numpy comes with it, and must not before the CPU budget is 
 
 log = logging.getLogger("runtime.loader")
 
-# A seventh of a CPU that a serving process fills, by the kernel's weights: at 5, a quarter, reloads made answers 1.3 times as
-# slow in the median, which is to be 1.2 at most; at 10, a tenth, a reload took half a minute.
-_NICENESS: Final = 8
-_PR_SET_PDEATHSIG: Final = 1
-
 
 def main(document: str) -> int:
     """Load, then serve or fork; the exit code, for which the supervisor has been told the reason."""
     gc.disable()
-    _end_with_parent(signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     launch = Launch.of(document)
     channel = Channel.inherited(launch.channel)
     chosen = Settings(**launch.settings)
@@ -55,17 +49,12 @@ def main(document: str) -> int:
         )  # fmt: skip
         if launch.slot:
             # Then it reads the channel, and has a grace period.
-            worker.serve(chosen, budget, loaded, place, opened=lambda: _end_with_parent(0))
+            worker.serve(chosen, budget, loaded, place, opened=lambda: end_with_parent(0))
             return exits.STOPPED
     except ArtifactFault as fault:
         channel.send({"failed": str(fault)})
         return exits.NO_MODEL
     return _fork_on_demand(chosen, budget, loaded, place, channel)
-
-
-def _end_with_parent(number: int) -> None:
-    """Get this signal when the supervisor ends; 0: none. A load that hangs would outlive it."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def _load(chosen: Settings, budget: CpuBudget, launch: Launch, channel: Channel) -> "Loaded":
@@ -86,7 +75,7 @@ def _gently(step: "Callable[[], Loaded]") -> "Loaded":
     outcome: list[Loaded | BaseException] = []
 
     def run() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
             outcome.append(step())
         except BaseException as error:  # noqa: BLE001 - raised again below, in the main thread

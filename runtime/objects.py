@@ -73,32 +73,33 @@ def check_names(names: Sequence[str]) -> None:
     folders: set[str] = set()
     for name in names:
         parts = name.split("/")
-        why = (
-            "is empty"
-            if not name
-            else "is an absolute path"
-            if name.startswith("/")
-            else "has an empty part (//)"
-            if "" in parts
-            else "holds a part that is . or begins with .."
-            if "." in parts or any(part.startswith("..") for part in parts)
-            else "holds a control character"
-            if any(ord(character) < 32 or ord(character) == 127 for character in name)
-            else "is no text of UTF-8"
-            if any("\ud800" <= character <= "\udfff" for character in name)
-            else "has a part longer than 255 bytes"
-            if any(len(part.encode()) > 255 for part in parts)
-            else "is nested deeper than 32 levels"
-            if len(parts) > 32
-            else "begins with .ml-runtime, which is kept for this runtime's own files"
-            if parts[0].startswith(".ml-runtime")
-            else "is there twice"
-            if name in seen
-            else ""
-        )
+        why = "is there twice" if name in seen else _name_fault(name, parts)
         if why:
             raise BadListing(f"the key {quoted(name)} (below the prefix) {why}, so it can be no file here; rename the object")
         seen.add(name)
         folders.update("/".join(parts[:at]) for at in range(1, len(parts)))
     if both := seen & folders:
         raise BadListing(f"the key {quoted(min(both))} is both an object and the directory of others; rename one")
+
+
+def _name_fault(name: str, parts: Sequence[str]) -> str:
+    """Why a key cannot be a relative path, empty if it can."""
+    if not name:
+        return "is empty"
+    if name.startswith("/"):
+        return "is an absolute path"
+    if "" in parts:
+        return "has an empty part (//)"
+    if "." in parts or any(part.startswith("..") for part in parts):
+        return "holds a part that is . or begins with .."
+    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+        return "holds a control character"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "is no text of UTF-8"
+    if any(len(part.encode()) > 255 for part in parts):
+        return "has a part longer than 255 bytes"
+    if len(parts) > 32:
+        return "is nested deeper than 32 levels"
+    if parts[0].startswith(".ml-runtime"):
+        return "begins with .ml-runtime, which is kept for this runtime's own files"
+    return ""

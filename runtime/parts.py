@@ -19,9 +19,9 @@ from runtime.objects import PARALLEL, PART_BYTES, Object
 from runtime.patience import pause_s
 from runtime.progress import Progress
 
-# In a row without a byte; about a minute of them. What is complete is kept meanwhile.
 log = logging.getLogger(__name__)
 
+# In a row without a byte; about a minute of them. What is complete is kept meanwhile.
 _ATTEMPTS: Final = 9
 
 # (object, start, bytes) -> what came of it, in pieces.

@@ -1,6 +1,6 @@
 """Tells how far a fetch is, while it is on its way: to the supervisor, in the log, on a terminal; and ends it in time.
 
-A thread beside the one that fetches, for a library's call may hang. Standard library only.
+A thread beside the one that fetches, for a library's call may hang.
 """
 
 import contextlib
@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, TextIO
 
+from runtime import exits
+from runtime.cache import Staging
+from runtime.patience import Patience
 from runtime.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,17 @@ class Ticker:
     def at(self, deadline: float, over: Callable[[], None]) -> None:
         """Call `over` in this thread when it is that late, a reading of monotonic(); it ends the process."""
         self._deadline, self._over = deadline, over
+
+    def limit(self, patience: Patience, staging: Staging, say: Callable[[str], None]) -> None:
+        """End the process at the deadline: say why, take away what is half there. The fetching thread may wait for nothing."""
+
+        def over() -> None:
+            self.end()
+            say(str(patience.over(self._progress.trouble, self.so_far())))
+            staging.discard()
+            exits.end(exits.NO_MODEL)
+
+        self.at(patience.deadline, over)
 
     def __enter__(self) -> "Ticker":
         if self._bar:
@@ -98,9 +112,8 @@ class Ticker:
                 f"[{'#' * full}{'.' * (_BAR_CELLS - full)}] {told['share']:4.0%} of {_size(told['total_bytes'])}, "
                 f"{_size(told['bytes_per_second'])}/s{left}"
             )
-        with contextlib.suppress(OSError):
-            self._bar.write("\r" + line.ljust(self._drawn))
-            self._bar.flush()
+        self._bar.write("\r" + line.ljust(self._drawn))
+        self._bar.flush()
         self._drawn = len(line)
 
 

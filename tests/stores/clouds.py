@@ -64,7 +64,7 @@ def gcs(directory: Path) -> Iterator[Cloud]:
     """gcp-storage-emulator."""
     from google.cloud import storage
 
-    port = _free_port()
+    port = free_port()
     command = [
         Path(sys.executable).with_name("gcp-storage-emulator"),
         "start",
@@ -72,7 +72,7 @@ def gcs(directory: Path) -> Iterator[Cloud]:
         f"--port={port}",
         "--in-memory",
     ]
-    with _running([*map(str, command)], port, directory), FaultProxy(port).running() as proxy:
+    with running([*map(str, command)], port, directory), FaultProxy(port).running() as proxy:
         client = storage.Client.create_anonymous_client()
         client._connection.API_BASE_URL = f"http://127.0.0.1:{port}"
         client.project = "test"
@@ -89,10 +89,10 @@ def azure(directory: Path) -> Iterator[Cloud]:
 
     if not AZURITE.exists() or not shutil.which("node"):
         missing("Azurite is not here: `make test-stores` installs it by npm, which comes with Node.js")
-    port = _free_port()
+    port = free_port()
     options = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(directory / "azurite")]
     quiet = ["--disableTelemetry", "--skipApiVersionCheck", "--silent"]
-    with _running([str(AZURITE), *options, *quiet], port, directory), FaultProxy(port).running() as proxy:
+    with running([str(AZURITE), *options, *quiet], port, directory), FaultProxy(port).running() as proxy:
         credential = {"account_name": ACCOUNT, "account_key": KEY}
         client = ContainerClient(f"http://127.0.0.1:{port}/{ACCOUNT}", NAME, credential=credential)
         client.create_container()
@@ -107,7 +107,7 @@ def azure(directory: Path) -> Iterator[Cloud]:
 
 
 @contextmanager
-def _running(command: Sequence[str], port: int, directory: Path) -> Iterator[None]:
+def running(command: Sequence[str], port: int, directory: Path) -> Iterator[None]:
     log = (directory / "emulator.log").open("w")
     with log, subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL) as process:
         try:
@@ -127,6 +127,6 @@ def _answers(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])

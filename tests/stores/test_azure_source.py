@@ -8,8 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,11 +19,11 @@ pytest.importorskip("azure.storage.blob", reason="azure-storage-blob comes with 
 
 from runtime import patience
 from runtime.errors import BadListing, BadSource, SourceChanged, SourceDenied, SourceFault, SourceNotThere, SourceUnavailable
-from runtime.objects import Listing
 from runtime.progress import Progress
 from runtime.sources import Source, azure, open_source
 from runtime.uri import parse
-from tests.process import eventually
+from tests.stores import clouds
+from tests.stores.asking import brought
 from tests.stores.clouds import ACCOUNT, AZURITE, KEY, missing
 from tests.stores.fault_proxy import Answer, FaultProxy, Request, passed
 
@@ -103,11 +101,6 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 def source_of(path: str) -> Source:
     return open_source(parse(f"az://models/{path}"), Progress())
-
-
-def brought(source: Source, listing: Listing, directory: Path) -> bytes:
-    source.fetch(listing.objects, directory)
-    return (directory / listing.objects[0].name).read_bytes()
 
 
 def fault_of(path: str, kind: type[SourceFault], *words: str) -> str:
@@ -212,28 +205,13 @@ def over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
     certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = clouds.free_port()
     command = [str(AZURITE), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(tmp_path / "azurite")]
     command += ["--oauth", "basic", "--cert", str(tmp_path / "cert.pem"), "--key", str(tmp_path / "key.pem")]
     command += ["--disableTelemetry", "--skipApiVersionCheck", "--silent"]
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            eventually(lambda: _answers(port) or process.poll() is not None, "Azurite answers", timeout_s=60)
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            yield f"https://127.0.0.1:{port}/{ACCOUNT}"
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
+    with clouds.running(command, port, tmp_path):
+        yield f"https://127.0.0.1:{port}/{ACCOUNT}"
 
 
 def _token() -> str:

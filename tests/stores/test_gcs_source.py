@@ -17,10 +17,10 @@ pytest.importorskip("google.cloud.storage", reason="google-cloud-storage comes w
 
 from runtime import patience
 from runtime.errors import BadListing, BadSource, SourceChanged, SourceDenied, SourceFault, SourceNotThere, SourceUnavailable
-from runtime.objects import Listing
 from runtime.progress import Progress
 from runtime.sources import Source, gcs, open_source
 from runtime.uri import parse
+from tests.stores.asking import brought
 from tests.stores.fault_proxy import Answer, FaultProxy, Request, passed
 
 DATA = os.urandom(1024 * 1024)
@@ -104,11 +104,6 @@ def account(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> st
 
 def source_of(path: str) -> Source:
     return open_source(parse(f"gs://models/{path}"), Progress())
-
-
-def brought(source: Source, listing: Listing, directory: Path) -> bytes:
-    source.fetch(listing.objects, directory)
-    return (directory / listing.objects[0].name).read_bytes()
 
 
 def fault_of(path: str, kind: type[SourceFault], *words: str) -> str:

@@ -38,23 +38,6 @@ QUERY = "?X-Amz-Credential=AKIAHIDDEN&X-Amz-Signature=0123hidden4567"
 SECRETS = ("s3cr", "secret-word", "AKIAHIDDEN", "0123hidden4567", "X-Amz")
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def web(authority: Authority) -> Iterator[WebServer]:
-    with WebServer(authority.context()) as server:
-        yield server
-
-
-@pytest.fixture
-def plain() -> Iterator[WebServer]:
-    with WebServer() as server:
-        yield server
-
-
 @pytest.fixture
 def onnx(models: Models) -> bytes:
     return models.file("iris_onnx").read_bytes()

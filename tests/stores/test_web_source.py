@@ -19,20 +19,16 @@ from runtime.errors import (
     SourceNotThere,
     SourceUnavailable,
 )
-from runtime.objects import PARALLEL, PART_BYTES, Listing
+from runtime.objects import PARALLEL, PART_BYTES
 from runtime.progress import Progress
 from runtime.sources import Source, open_source
 from runtime.uri import parse
+from tests.stores.asking import brought
 from tests.stores.web_server import Answer, Authority, Change, File, WebServer, as_it_is, cut, instead, to, with_headers
 
 PATH = "/models/model.onnx"
 DATA = bytes(range(256)) * 40
 LARGE = (b"0123456789abcdef" * (PART_BYTES // 16)) * 2 + b"the end"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(autouse=True)
@@ -47,32 +43,14 @@ def trust(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def web(authority: Authority) -> Iterator[WebServer]:
-    with WebServer(authority.context()) as server:
-        yield server
-
-
-@pytest.fixture
 def other(authority: Authority) -> Iterator[WebServer]:
     """Another host, as everybody tells them apart: by name and port."""
     with WebServer(authority.context()) as server:
         yield server
 
 
-@pytest.fixture
-def plain() -> Iterator[WebServer]:
-    """One without TLS."""
-    with WebServer() as server:
-        yield server
-
-
 def source_of(address: str, progress: Progress | None = None) -> Source:
     return open_source(parse(address), progress or Progress())
-
-
-def brought(source: Source, listing: Listing, directory: Path) -> bytes:
-    source.fetch(listing.objects, directory)
-    return (directory / listing.objects[0].name).read_bytes()
 
 
 def fetched(address: str, directory: Path) -> bytes:

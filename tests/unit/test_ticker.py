@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import threading
 import time
 from typing import Any
@@ -86,6 +87,18 @@ def test_a_terminal_has_a_bar_and_no_lines(caplog: pytest.LogCaptureFixture) -> 
     assert terminal.shown() == ""  # what is said next has its line
     assert "\n" not in terminal.getvalue()
     assert facts(caplog) == []
+
+
+def test_a_line_of_the_log_takes_the_place_of_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    handler = logging.StreamHandler(terminal)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    monkeypatch.setattr(ticker, "_TICK_S", 0.05)
+    with Ticker(half(), SOURCE, bar=terminal):
+        eventually(lambda: terminal.shown().startswith("["), "a bar", poll_s=0.001)
+        logging.getLogger("elsewhere").warning("a line")
+        assert re.search(r"\r *\ra line\n", terminal.getvalue())
+    assert handler.filters == []
 
 
 def test_before_anything_is_known_the_bar_is_the_step() -> None:
