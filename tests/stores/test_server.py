@@ -311,7 +311,7 @@ def test_polling_a_bad_revision_brings_it_once(serve: Serve, bucket: Bucket, iri
 def test_polling_what_cannot_be_had(serve: Serve, bucket: Bucket, iris: Path, labels: Path, tmp_path: Path, fault: str) -> None:
     """A pin that the new bytes do not have, a store that refuses, one that breaks off: what serves goes on."""
     bucket.put("model.joblib", iris)
-    settings = {"MODEL_URI": bucket.uri("model.joblib"), "MODEL_CACHE": tmp_path, "FETCH_TIMEOUT_S": 2, **bucket.settings}
+    settings = {"MODEL_URI": bucket.uri("model.joblib"), "MODEL_CACHE": tmp_path, "FETCH_TIMEOUT_S": 4, **bucket.settings}
     pin = {"MODEL_SHA256": _sha256(iris)} if fault == "checksum" else {}
     server = serve(None, RELOAD="poll", RELOAD_INTERVAL_S=0.2, **pin, **settings)
     if fault == "refused":
@@ -341,7 +341,7 @@ def test_polling_what_cannot_be_had(serve: Serve, bucket: Bucket, iris: Path, la
 
 def test_sighup_asks_the_store(serve: Serve, bucket: Bucket, iris: Path, labels: Path, tmp_path: Path) -> None:
     bucket.put("model.joblib", iris)
-    settings = {"MODEL_URI": bucket.uri("model.joblib"), "MODEL_CACHE": tmp_path, "FETCH_TIMEOUT_S": 1, **bucket.settings}
+    settings = {"MODEL_URI": bucket.uri("model.joblib"), "MODEL_CACHE": tmp_path, "FETCH_TIMEOUT_S": 4, **bucket.settings}
     server = serve(None, **settings)
     assert len(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()) == 1  # the fetch has ended
     bucket.put("model.joblib", labels)
