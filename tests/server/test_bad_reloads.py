@@ -17,8 +17,8 @@ from tests.server.lifecycle import BODY, load_on, put, reloads, replace_by
     ("bad", "word", "count"),
     [
         (SegfaultOnLoad(), "SIGSEGV", 1),
-        (SegfaultOnLoad(), "SIGSEGV", 2),
         (DiesOnWarmUp(), "SIGKILL", 2),
+        pytest.param(SegfaultOnLoad(), "SIGSEGV", 2, marks=pytest.mark.long),
         pytest.param(HangOnLoad(60), "LOAD_TIMEOUT_S", 2, marks=pytest.mark.long),
         pytest.param(NeverWarm(), "LOAD_TIMEOUT_S", 1, marks=pytest.mark.long),
         ("older", "1.5.2", 2),

@@ -12,7 +12,7 @@ from tests.process import eventually
 from tests.server.lifecycle import BODY, load_on, put, reloads
 
 
-@pytest.mark.parametrize(("workers", "count"), [(1, 10), (2, 3)])
+@pytest.mark.parametrize(("workers", "count"), [(1, 2), (2, 3), pytest.param(1, 10, marks=pytest.mark.long)])
 def test_every_answer_during_reloads_is_one_of_the_two_models(
     serve: Serve, models: Models, tmp_path: Path, workers: int, count: int
 ) -> None:
