@@ -79,7 +79,7 @@ class Fetcher:
         now = time.monotonic()
         patience = Patience(now + wait_s + self._limit_s, f"{self._limit_s:g} s (FETCH_TIMEOUT_S)")
         with Ticker(self._progress, self._uri.shown, self._tell, self._bar) as ticker:
-            ticker.limit(patience, self.fetch.staging, lambda said: self._fail(f"{self._uri.shown}: {said}"))
+            ticker.limit(patience, self.fetch.staging, self._fail)
             found = self.fetch.run(policy, patience, now + wait_s)
         told = {"path": str(found.path), "revision": found.revision, "bytes": found.bytes, "downloaded": found.downloaded}
         self._channel.send({"fetched": told, "received": self._progress.received}, found.held)

@@ -9,13 +9,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from runtime import __version__, cpu_budget, exits, logs, report, settings
 from runtime.errors import ArtifactFault, BadSetting, ModelNotThere, SourceFault, one_line
 from runtime.settings import Settings
+from runtime.uri import in_its_words
 
 if TYPE_CHECKING:  # numpy comes with them, and must not before the CPU budget is applied
     from runtime.artifact import Artifact, Candidate
@@ -39,22 +41,36 @@ def main(path: str | None, *, as_json: bool, load: bool) -> int:
         log.warning("%s", sentence)
     budget = cpu_budget.measure(chosen.cpus)
     cpu_budget.apply(budget)
-    try:
-        chosen, source = _brought(chosen)
-    except SourceFault as fault:
-        exits.last_words(str(fault))
-        return exits.NO_MODEL
+    source = settings.model_uri().shown if chosen.model_uri else None
     with _stdout_of_our_own() as stdout:
-        found = inspect(chosen, budget.threads, load=load)
-        found["source"] = source
-        stdout.write(report.document(found) if as_json else report.inspection_text(found))
+
+        def tell(found: dict[str, Any]) -> None:
+            found["source"] = source
+            stdout.write(report.document(found) if as_json else report.inspection_text(found))
+            stdout.flush()
+
+        def give_up(reason: str) -> None:
+            tell({**_nothing(chosen), "path": None, "problems": [reason]})
+
+        try:
+            place = _brought(chosen, give_up)
+        except SourceFault as fault:
+            give_up(str(fault))
+            return exits.NO_MODEL
+        found = inspect(chosen.model_copy(update={"model_path": place}), budget.threads, load=load)
+        for each in (found, *found["models"]):
+            each["problems"] = [in_its_words(text, str(place), source) for text in each["problems"]]
+        tell(found)
     return exits.STOPPED if found["would_be_served"] else exits.NO_MODEL
 
 
-def _brought(chosen: Settings) -> tuple[Settings, str | None]:
-    """The settings with what MODEL_URI names in the cache as their path, and the URI as it may be shown; raises SourceFault."""
+def _brought(chosen: Settings, give_up: Callable[[str], None]) -> Path:
+    """MODEL_PATH, or where what MODEL_URI names lies in the cache; raises SourceFault.
+
+    `give_up` is told the reason when the time is over, whereupon the process ends.
+    """
     if chosen.model_uri is None:
-        return chosen, None
+        return chosen.model_path
     from runtime import cache
     from runtime.fetch import Fetch
     from runtime.patience import Patience
@@ -65,9 +81,8 @@ def _brought(chosen: Settings) -> tuple[Settings, str | None]:
     fetch = Fetch(found, chosen.model_sha256, cache.configured(chosen, found), progress)
     patience = Patience(time.monotonic() + chosen.fetch_timeout_s, f"{chosen.fetch_timeout_s:g} s (FETCH_TIMEOUT_S)")
     with Ticker(progress, found.shown, bar=sys.stderr if sys.stderr.isatty() else None) as ticker:
-        ticker.limit(patience, fetch.staging, exits.last_words)
-        path = fetch.run(chosen.fetch_policy, patience).path
-    return chosen.model_copy(update={"model_path": path}), found.shown
+        ticker.limit(patience, fetch.staging, give_up)
+        return fetch.run(chosen.fetch_policy, patience).path
 
 
 @contextmanager
@@ -85,16 +100,7 @@ def inspect(chosen: Settings, threads: int, *, load: bool = True) -> dict[str, A
     from runtime.backends import Placement
     from runtime.repository import choose_default, empty_places
 
-    found: dict[str, Any] = {
-        "path": str(chosen.model_path),
-        "runtime": __version__,
-        "python": ".".join(map(str, sys.version_info[:3])),
-        "model_sha256": None,
-        "would_be_served": False,
-        "default": None,
-        "models": [],
-        "problems": [],
-    }
+    found = _nothing(chosen)
     try:
         with suppress(OSError):  # discovery says why it cannot be read
             found["model_sha256"] = checksums.pin(chosen.model_path)
@@ -112,6 +118,19 @@ def inspect(chosen: Settings, threads: int, *, load: bool = True) -> dict[str, A
         found["problems"].append(str(fault))
     found["would_be_served"] = not found["problems"] and all(model["status"] != "refused" for model in found["models"])
     return found
+
+
+def _nothing(chosen: Settings) -> dict[str, Any]:
+    return {
+        "path": str(chosen.model_path),
+        "runtime": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "model_sha256": None,
+        "would_be_served": False,
+        "default": None,
+        "models": [],
+        "problems": [],
+    }
 
 
 def _look_at(candidate: "Candidate", placement: "Placement", chosen: Settings, *, load: bool) -> dict[str, Any]:

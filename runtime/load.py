@@ -21,6 +21,7 @@ from runtime.listing import shown
 from runtime.model import Model, Prepared
 from runtime.repository import Place, Repository, choose_default, empty_places
 from runtime.settings import Settings
+from runtime.uri import in_its_words
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ Tell = Callable[[str, Place, bool], None]
 class Wanted:
     """Where to look and how to load; `name` and `version` are MODEL_NAME and MODEL_VERSION.
 
-    `pin` is MODEL_SHA256. `without`: versions that ended or held up an earlier attempt, each with the reason; they are not
-    tried again.
+    `pin` is MODEL_SHA256, `source` the URI that it was fetched from, as it may be shown. `without`: versions that ended or
+    held up an earlier attempt, each with the reason; they are not tried again.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Wanted:
     placement: Placement
     without: Mapping[Place, str] = field(default_factory=dict)
     pin: str | None = None
+    source: str | None = None
 
 
 def wanted(settings: Settings, budget: CpuBudget, without: Mapping[Place, str] | None = None) -> Wanted:
@@ -59,7 +61,8 @@ def wanted(settings: Settings, budget: CpuBudget, without: Mapping[Place, str] |
     placement = Placement(settings.device, budget.threads, settings.version_mismatch, settings.code_path)
     # What was fetched was compared before it came into the cache.
     pin = None if settings.model_uri else settings.model_sha256
-    return Wanted(settings.model_path, settings.model_name, settings.model_version, placement, dict(without or {}), pin)
+    named = settings.model_name, settings.model_version
+    return Wanted(settings.model_path, *named, placement, dict(without or {}), pin, settings.model_uri)
 
 
 class Loaded:
@@ -69,8 +72,9 @@ class Loaded:
     all are bad, nothing can be served, and that is raised.
     """
 
-    def __init__(self, root: Path, places: tuple[Place, ...], default: Place | None, empty: frozenset[Place]) -> None:
-        self.root = root
+    def __init__(self, wanted: Wanted, places: tuple[Place, ...], default: Place | None, empty: frozenset[Place]) -> None:
+        self.root = wanted.path
+        self.source = wanted.source
         self.places = places
         self.default = default
         self.empty = empty
@@ -89,7 +93,8 @@ class Loaded:
             raise BadArtifact(reason)
         if place == self.default:
             raise BadArtifact(f"model {name!r}, version {version!r}, which is the default, cannot be served: {reason}")
-        log.error("model %r, version %r, cannot be served: %s", name, version, reason)
+        told = in_its_words(reason, str(self.root), self.source)
+        log.error("model %r, version %r, cannot be served: %s", name, version, told)
         self.failed[place] = reason
 
     def check_any(self) -> None:
@@ -124,7 +129,7 @@ def prepare_all(wanted: Wanted, tell: Tell) -> Loaded:
         raise _unexpected(wanted.path, error) from error
     places = tuple((candidate.name, candidate.version) for candidate in candidates)
     empty = empty_places(candidates)
-    loaded = Loaded(wanted.path, places, choose_default(places, wanted.name, wanted.version, empty), empty)
+    loaded = Loaded(wanted, places, choose_default(places, wanted.name, wanted.version, empty), empty)
     for candidate in _default_first(candidates, loaded.default):
         place = candidate.name, candidate.version
         if isinstance(candidate.found, ArtifactFault):

@@ -24,6 +24,7 @@ from runtime.errors import ArtifactFault
 from runtime.launch import NICENESS, Launch, end_with_parent
 from runtime.place import Place
 from runtime.settings import Settings
+from runtime.uri import in_its_words
 
 if TYPE_CHECKING:  # numpy comes with it, and must not before the CPU budget is applied
     from runtime.load import Loaded
@@ -52,7 +53,7 @@ def main(document: str) -> int:
             worker.serve(chosen, budget, loaded, place, opened=lambda: end_with_parent(0))
             return exits.STOPPED
     except ArtifactFault as fault:
-        channel.send({"failed": str(fault)})
+        channel.send({"failed": _reason(fault, chosen)})
         return exits.NO_MODEL
     return _fork_on_demand(chosen, budget, loaded, place, channel)
 
@@ -68,6 +69,10 @@ def _load(chosen: Settings, budget: CpuBudget, launch: Launch, channel: Channel)
     revisions = [each.revision for each in loaded.prepared if (each.name, each.version) == loaded.default]
     channel.send({"loaded": True, "revision": f"sha256:{revisions[0]}" if revisions else ""})
     return loaded
+
+
+def _reason(fault: ArtifactFault, chosen: Settings) -> str:
+    return in_its_words(str(fault), str(chosen.model_path), chosen.model_uri)
 
 
 def _gently(step: "Callable[[], Loaded]") -> "Loaded":
@@ -136,7 +141,7 @@ def _become_worker(chosen: Settings, budget: CpuBudget, loaded: "Loaded", place:
         worker.serve(chosen, budget, loaded, place, lambda: cpu_budget.raise_threads(budget.threads))
     except ArtifactFault as fault:
         if place.channel is not None:
-            place.channel.send({"failed": str(fault)})
+            place.channel.send({"failed": _reason(fault, chosen)})
         return exits.NO_MODEL
     return exits.STOPPED
 

@@ -47,7 +47,7 @@ class Ticker:
 
         def over() -> None:
             self.end()
-            say(str(patience.over(self._progress.trouble, self.so_far())))
+            say(f"{self._source}: {patience.over(self._progress.trouble, self.so_far())}")
             staging.discard()
             exits.end(exits.NO_MODEL)
 

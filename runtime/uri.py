@@ -41,6 +41,13 @@ class ModelUri:
         return unquote(name) if self.scheme in ("http", "https") else name
 
 
+def in_its_words(text: str, path: str, shown: str | None) -> str:
+    """A message about what lies at `path`, as one about the URI that it was fetched from, if it was."""
+    if not shown:
+        return text
+    return text.replace(path.rstrip("/"), shown.rstrip("/")).replace("MODEL_PATH", "MODEL_URI")
+
+
 def looks_like_one(text: str) -> bool:
     """Whether it is meant as a URI, and not as a path; one with a slash too few, too, for it may hold a password."""
     return re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]*://|(s3|gs|az|https?):)", text, re.IGNORECASE) is not None

@@ -93,6 +93,11 @@ def open_source(uri: ModelUri, progress: Progress) -> "AzureSource":
             f"{uri.shown} names a container, and no storage account: set {_ACCOUNT[0]}, with {_KEY[0]}, {_SIGNATURE} or an "
             f"identity; or {_CONNECTION}"
         )
+    if account and not re.fullmatch(r"[a-z0-9-]{3,40}", account):
+        raise BadSource(
+            f"{uri.shown}: {_ACCOUNT[0]} should be an account's name alone, of small letters and digits, without https:// "
+            "and without .blob.core.windows.net"
+        )
     endpoint = given.get(_ENDPOINT, f"https://{account}.blob.core.windows.net")
     credential, asker = _credential(uri, account, endpoint, given)
     try:
@@ -187,12 +192,15 @@ class AzureSource:
         return Checksum("md5", base64.b64encode(md5).decode()) if md5 else None
 
     def _read(self, each: Object, start: int, length: int) -> Iterator[bytes]:
-        condition = {"etag": each.tag, "match_condition": MatchConditions.IfNotModified}
+        answers: list[Any] = []
+        options = {"etag": each.tag, "match_condition": MatchConditions.IfNotModified, "raw_response_hook": answers.append}
         try:
             # What has a Content-Encoding comes as it lies there: unpacked, a range would be one of other bytes.
-            coming = self._client.download_blob(each.key, start, length, decompress=False, max_concurrency=1, **condition)
+            coming = self._client.download_blob(each.key, start, length, decompress=False, max_concurrency=1, **options)
             yield from coming.chunks()
         except _ERRORS as error:
+            for answer in answers:  # one that the library could not make sense of stays open
+                answer.http_response.close()
             if _status(error) in (404, 412, 416):
                 raise SourceChanged(
                     f"{self._name(each.key)} was replaced or removed while it was being fetched ({_said(error)})"

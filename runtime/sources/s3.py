@@ -103,7 +103,11 @@ class S3Source:
         if caught_exception is not None:
             self._progress.trouble = _told(caught_exception)
         elif status >= 500 or status == 429:
-            self._progress.trouble = f"{status} {response[1].get('Error', {}).get('Code', '')}".strip()
+            code = response[1].get("Error", {}).get("Code", "")
+            # The answer to a HEAD has no body, and its code is the status once more.
+            self._progress.trouble = (
+                f"the store answers {status} {code}" if code != str(status) else f"the store answers {status}"
+            )
 
     def _refuse(self, **_: Any) -> None:
         """botocore looks for a bucket's region by HeadBucket when it is sent elsewhere without being told where that is."""

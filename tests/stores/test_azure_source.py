@@ -255,6 +255,12 @@ def test_a_managed_identity(over_tls: str, store: Store, monkeypatch: pytest.Mon
     fault_of("m.onnx", BadSource, "certificate is not trusted", "REQUESTS_CA_BUNDLE")
 
 
+@pytest.mark.parametrize("name", ["https://account.blob.core.windows.net", "account.blob.core.windows.net", "Account"])
+def test_an_accounts_name_alone_is_expected(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", name)
+    fault_of("m.onnx", BadSource, "AZURE_STORAGE_ACCOUNT should be an account's name alone")
+
+
 def test_an_identity_that_reaches_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not passed over, and may be there later."""
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "account")

@@ -120,6 +120,41 @@ def test_a_cache_entry_that_was_cut_or_altered_is_fetched_again(bucket: Bucket, 
     assert f"pin these bytes with MODEL_SHA256={_sha256(iris)}" in done.stdout
 
 
+def test_what_is_refused_is_named_by_the_uri_and_not_by_a_place_in_the_cache(
+    serve: Serve, bucket: Bucket, iris: Path, labels: Path, tmp_path: Path
+) -> None:
+    bucket.put("two/a.joblib", iris)
+    bucket.put("two/b.joblib", labels)
+    settings = {"MODEL_CACHE": tmp_path, **bucket.settings}
+    done = command("inspect", bucket.uri("two/"), "--json", **settings)
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert f"2 models lie in {bucket.uri('two')}: " in problem
+    assert f"as in MODEL_URI={bucket.uri('two/a.joblib')}" in problem
+    assert str(tmp_path) not in problem
+    server = serve(bucket.uri("two/"), wait="", expected_exit=3, **settings)
+    assert server.wait() == 3
+    assert json.loads(server.last_line())["message"] == problem
+    bucket.put("bad/a/model.joblib", iris)
+    bucket.put("bad/b/model.joblib", b"\x80\x04.")
+    server = serve(bucket.uri("bad/"), **settings)
+    told = server.wait_event(lambda event: "cannot be served" in event["message"])
+    assert str(tmp_path) not in told["message"]
+
+
+@pytest.mark.parametrize("fault", [s3_error(403, "AccessDenied"), s3_error(503, "SlowDown")], ids=["denied", "slow"])
+def test_inspect_prints_its_document_of_a_model_that_cannot_be_had(bucket: Bucket, tmp_path: Path, fault: Any) -> None:
+    bucket.proxy.fault = lambda _: fault
+    done = command(
+        "inspect", bucket.uri("m.joblib"), "--json", MODEL_CACHE=tmp_path, FETCH_TIMEOUT_S=4, **bucket.settings
+    )  # fmt: skip
+    assert done.returncode == 3
+    found = json.loads(done.stdout)
+    assert (found["would_be_served"], found["path"], found["models"]) == (False, None, [])
+    assert found["source"] == bucket.uri("m.joblib")
+    (problem,) = found["problems"]
+    assert bucket.uri("m.joblib") in problem
+
+
 def _sha256(path: Path) -> str:
     import hashlib
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime.uri import SCHEMES, looks_like_one, parse
+from runtime.uri import SCHEMES, in_its_words, looks_like_one, parse
 
 SIGNED = "X-Amz-Credential=hidden&X-Amz-Signature=hidden"
 
@@ -107,6 +107,18 @@ def test_what_is_no_uri(text: str) -> None:
 )
 def test_what_is_said_of_a_bad_one(text: str, said: str) -> None:
     assert said in refused(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "shown", "said"),
+    [
+        ("/c/x-1/m.onnx is no model", "/c/x-1/m.onnx", "s3://b/m.onnx", "s3://b/m.onnx is no model"),
+        ("as in MODEL_PATH=/c/x-1/a/m.onnx", "/c/x-1", "s3://b/", "as in MODEL_URI=s3://b/a/m.onnx"),
+        ("as in MODEL_PATH=/c/x-1", "/c/x-1", None, "as in MODEL_PATH=/c/x-1"),
+    ],
+)
+def test_a_message_on_what_was_fetched_names_the_uri(text: str, path: str, shown: str | None, said: str) -> None:
+    assert in_its_words(text, path, shown) == said
 
 
 @pytest.mark.parametrize("text", ["/app/models", "models", "C:\\models", "a:b", "1s3://x", ""])
