@@ -10,12 +10,13 @@ STORES := $(VENV)/.stores
 # From npm, with Node.js: Azure's emulator.
 AZURITE := .azurite/node_modules/.bin/azurite-blob
 
-.PHONY: serve test test-stores lint format images test-images lock bench bench-quick soak clean help
+.PHONY: serve test test-stores test-clients lint format images test-images lock bench bench-quick soak clean help
 
 help:
 	@echo "make serve   train the small iris example and serve it on http://127.0.0.1:$${PORT:-8080}"
 	@echo "make test    run the test suite"
 	@echo "make test-stores   test the sources of models against S3, GCS and Azure emulators and web servers (npm for Azure's)"
+	@echo "make test-clients   test with clients that others wrote, each in an environment made with pip"
 	@echo "make lint    ruff and mypy"
 	@echo "make images  build the base images org/ml-runtime:cpu and :cuda (needs a Docker engine with buildx)"
 	@echo "make test-images   test them"
@@ -56,6 +57,9 @@ $(AZURITE):
 
 test-stores: $(STORES) $(AZURITE)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/stores
+
+test-clients: $(DEVELOPING)
+	$(BIN)/python -m pytest tests/clients
 
 lint: $(DEVELOPING)
 	$(BIN)/hadolint images/Dockerfile examples/*/Dockerfile

@@ -36,7 +36,8 @@ def agreed(signature: Signature, manifest: Manifest, kind: Kind, shown: str) -> 
     for name in manifest.outputs:
         if name not in known:
             raise BadArtifact(f"{shown}: its manifest's outputs name {name!r}, which it has not: {did_you_mean(name, known)}")
-    return replace(signature, default_outputs=tuple(dict.fromkeys(manifest.outputs)))
+    chosen = tuple(dict.fromkeys(manifest.outputs))
+    return replace(signature, default_outputs=chosen, main_outputs=chosen)
 
 
 def _check(

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from runtime import __version__, metrics
-from runtime.dialects import Dialect, predict, problem
+from runtime.dialects import Dialect, Refusals, predict, problem, v2
 from runtime.errors import RuntimeFault, quoted
 from runtime.front import REQUEST_ID, Front, retry_after
 from runtime.health import Health
@@ -30,12 +30,19 @@ from runtime.repository import Listed, Repository
 from runtime.settings import Settings
 from runtime.upload import BodyLimits
 
-DIALECTS: Final[tuple[Dialect, ...]] = (predict.DIALECT,)
+DIALECTS: Final[tuple[Dialect, ...]] = (predict.DIALECT, v2.DIALECT)
 
 _DOCS: Final = Path(__file__).parent / "docs"
 
 
-def create_app(settings: Settings, repository: Repository, health: Health, series: Metrics, memory_bytes: int) -> Front:
+def create_app(
+    settings: Settings,
+    repository: Repository,
+    health: Health,
+    series: Metrics,
+    memory_bytes: int,
+    dialects: tuple[Dialect, ...] = DIALECTS,
+) -> Front:
     """The ASGI callable of a worker. The models come later, by `Front.serve`."""
     app = FastAPI(
         title="ml-runtime",
@@ -57,17 +64,19 @@ def create_app(settings: Settings, repository: Repository, health: Health, serie
         repository,
         series,
         limits,
+        dialects,
         request_timeout_s=settings.request_timeout_s,
         root_path=settings.root_path,
         access=settings.access_log,
     )
-    _add_errors(app)
+    _add_errors(app, dialects)
     _add_health(app, health)
     _add_metadata(app, repository, series)
-    _add_documents(app, repository)
-    for dialect in DIALECTS:
+    _add_documents(app, repository, dialects)
+    for dialect in dialects:
         endpoint = _ByName(front, dialect)
         app.router.routes.extend(Route(path, endpoint, methods=["POST"], include_in_schema=False) for path in dialect.paths)
+        app.include_router(dialect.routes(repository, health))
     return front
 
 
@@ -82,11 +91,19 @@ class _ByName:
         await self._front.by_name(scope, receive, send, self._dialect)
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, dialects: tuple[Dialect, ...]) -> None:
+    roots = {dialect.root: dialect.refusals for dialect in dialects if dialect.root}
+
+    def spoken(request: Request) -> Refusals:
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        found = (refusals for root, refusals in roots.items() if path == root or path.startswith(f"{root}/"))
+        return next(found, problem.REFUSALS)
+
     def answer(request: Request, status: int, code: str, detail: str, headers: Any = None) -> Response:
         request_id = request.scope.get(REQUEST_ID, b"").decode()
-        content = problem.body(status, code, detail, request_id)
-        return Response(content, status, headers, media_type=problem.CONTENT_TYPE.decode())
+        refusals = spoken(request)
+        status = refusals.statuses.get(status, status)
+        return Response(refusals.write(status, code, detail, request_id), status, headers, media_type=refusals.media_type)
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:
@@ -171,13 +188,13 @@ def _metadata(listed: Listed) -> dict[str, Any]:
     return told if listed.model is None else {**told, **describe(listed.model)}
 
 
-def _add_documents(app: FastAPI, repository: Repository) -> None:
+def _add_documents(app: FastAPI, repository: Repository, dialects: tuple[Dialect, ...]) -> None:
     app.mount("/docs/static", StaticFiles(directory=_DOCS))
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> JSONResponse:
         made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        add_dialects(made, DIALECTS, repository)
+        add_dialects(made, dialects, repository)
         prefix = request.scope.get("root_path", "")
         if prefix:
             made["servers"] = [{"url": prefix}]

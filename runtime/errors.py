@@ -55,6 +55,12 @@ class InputMismatch(RuntimeFault):
     code = "input_mismatch"
 
 
+class NotSupported(RuntimeFault):
+    """A part of a protocol that is not served here, and never will be by trying again."""
+
+    code = "not_supported"
+
+
 class ModelNotFound(RuntimeFault):
     """No model of that name or version is served here."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.dialects import Dialect, Request
-from runtime.dialects.problem import RETRY_AFTER
+from runtime.dialects.problem import RETRY_AFTER, status_of
 from runtime.entry import Entry
 from runtime.errors import BadRequest, ModelFailed, NotReady, RuntimeFault, UnsupportedType, quoted
 from runtime.metrics import Metrics, ModelMeter
@@ -72,6 +72,7 @@ class Front:
         repository: Repository,
         metrics: Metrics,
         limits: BodyLimits,
+        dialects: tuple[Dialect, ...],
         *,
         request_timeout_s: float,
         root_path: str = "",
@@ -81,6 +82,7 @@ class Front:
         self._repository = repository
         self._metrics = metrics
         self._limits = limits
+        self.dialects = dialects
         self._request_timeout_s = request_timeout_s
         self._root_path = root_path
         self._access = access
@@ -90,13 +92,13 @@ class Front:
         self._ids = itertools.count(1)
         self.draining = False
 
-    def serve(self, listed: Listed, meter: ModelMeter, dialects: tuple[Dialect, ...]) -> None:
+    def serve(self, listed: Listed, meter: ModelMeter) -> None:
         """Dispatch the paths of a model that is ready from now on."""
         model = listed.model
         if model is None:
             raise ValueError(f"model {listed.name!r} is not loaded")
         headers = ((b"x-model-name", model.name.encode()), (b"x-model-version", model.version.encode()))
-        for dialect in dialects:
+        for dialect in self.dialects:
             target = self._targets[model, dialect.name] = Target(dialect, model, meter, headers)
             for path in dialect.paths:
                 if not leads_to(path, listed):
@@ -146,13 +148,15 @@ class Front:
         values[at] += 1.0
         request = dict(scope["headers"])
         connection: Protocol | None = scope.get(CONNECTION)
-        upload = Upload(self._limits, receive, request, connection, dialect.binary)
+        upload = Upload(self._limits, receive, request, connection)
         try:
-            body = await upload.read()
+            body = await upload.read(dialect.tensors_at(request))
             if target is None:
                 names = scope["path_params"]
                 target = self._targets[self._repository.get(names.get("name"), names.get("version")), dialect.name]
-            headers, content = await self._answer(started, Request(body, request, scope["query_string"]), connection, target)
+            model = target.model
+            decoding = Request(body, request, scope["query_string"], model.name, model.version)
+            headers, content = await self._answer(started, decoding, connection, target)
             status = 200
         except RuntimeFault as fault:
             status, headers, content = self._refuse(fault, dialect, scope, request)
@@ -204,21 +208,23 @@ class Front:
             connection.awaited = (model.batcher, entry)
         answer = await future
         encoding = time.perf_counter()
-        content_type, content = dialect.encode(call, answer, model.signature)
+        own, content = dialect.encode(call, answer, model.signature)
         timing = b"decode;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f, encode;dur=%.3f" % (
             (decoded - decoding) * 1e3,
             answer.queue_s * 1e3,
             answer.infer_s * 1e3,
             (time.perf_counter() - encoding) * 1e3,
         )
-        return [(b"content-type", content_type), (b"server-timing", timing), *target.headers], content
+        return [*own, (b"server-timing", timing), *target.headers], content
 
     def _refuse(
         self, fault: RuntimeFault, dialect: Dialect, scope: Scope, request: dict[bytes, bytes]
     ) -> tuple[int, Headers, bytes]:
         request_id = scope.get(REQUEST_ID) or self._request_id(request)
-        status, content_type, content = dialect.problem(fault, request_id.decode())
-        headers = [(b"content-type", content_type)]
+        refusals, status = dialect.refusals, status_of(fault)
+        status = refusals.statuses.get(status, status)
+        content = refusals.write(status, fault.code, str(fault), request_id.decode())
+        headers = [(b"content-type", refusals.media_type.encode())]
         if (seconds := retry_after(fault, status)) is not None:
             headers.append((b"retry-after", seconds))
         if status in _REJECTED:

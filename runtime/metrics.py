@@ -287,9 +287,12 @@ def _accounts(parent: int, workers: Iterable[int]) -> dict[int, list[str]]:
 
 
 class ModelMeter:
-    """The series of one model: told once a batch by the batcher, once a request by the endpoint."""
+    """The series of one model: told once a batch by the batcher, once a request by the endpoint.
 
-    def __init__(self, metrics: Metrics, model: str, version: str, dialects: Sequence[str]) -> None:
+    Those of `dialects` are there from the beginning, those of others from their first request: nobody speaks all of them.
+    """
+
+    def __init__(self, metrics: Metrics, model: str, version: str, dialects: Sequence[str] = ("predict",)) -> None:
         self._metrics = metrics
         self._labels = (model, version)
         series = metrics.series
@@ -298,8 +301,15 @@ class ModelMeter:
         self._infer_at = series.place(metrics.inference_duration, model, version)
         self._batch_rows_at = series.place(metrics.batch_rows, model, version)
         self._rows_at = series.place(metrics.rows, model, version)
-        self._request_at = {dialect: series.place(metrics.request_duration, model, version, dialect) for dialect in dialects}
-        self._ok_at = {dialect: series.place(metrics.requests, model, version, dialect, "200") for dialect in dialects}
+        self._request_at: dict[str, tuple[int, int]] = {}
+        for dialect in dialects:
+            self._begin(dialect)
+
+    def _begin(self, dialect: str) -> tuple[int, int]:
+        metrics, series = self._metrics, self._metrics.series
+        duration = series.place(metrics.request_duration, *self._labels, dialect)
+        made = self._request_at[dialect] = duration, series.place(metrics.requests, *self._labels, dialect, "200")
+        return made
 
     def batch_done(self, rows: int, started: float, ended: float, entries: "Sequence[Entry]") -> None:
         """One batch was answered; times are readings of perf_counter."""
@@ -319,8 +329,9 @@ class ModelMeter:
     def request_done(self, dialect: str, status: int, seconds: float) -> None:
         """One request was answered."""
         metrics = self._metrics
+        duration_at, ok_at = self._request_at.get(dialect) or self._begin(dialect)
         if status == 200:
-            self._values[self._ok_at[dialect]] += 1.0
+            self._values[ok_at] += 1.0
         else:
             metrics.add(metrics.requests, *self._labels, dialect, str(status))
-        metrics.series.observe(metrics.request_duration, self._request_at[dialect], seconds)
+        metrics.series.observe(metrics.request_duration, duration_at, seconds)

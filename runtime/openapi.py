@@ -8,19 +8,6 @@ from runtime.front import leads_to
 from runtime.model import Model
 from runtime.repository import Listed, Repository
 
-_PROBLEM: Final = {
-    "type": "object",
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "error": {"type": "string"},
-        "request_id": {"type": "string"},
-    },
-    "required": ["type", "title", "status", "detail", "code", "error"],
-}
 _REFUSALS: Final[Mapping[str, str]] = {
     "400": "Not parseable",
     "404": "No such model",
@@ -49,11 +36,12 @@ def add_dialects(made: dict[str, Any], dialects: Sequence[Dialect], repository: 
 
     Paths with `{name}` are there once; where there are several models each has its own paths beside them, with its schema.
     """
-    made.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
     listed = repository.listed
     ready = [each for each in listed if each.model is not None]
     shown = max(ready, key=lambda each: (each is repository.default, each.default_version), default=None)
+    schemas = made.setdefault("components", {}).setdefault("schemas", {})
     for dialect in dialects:
+        schemas[dialect.refusals.name] = dialect.refusals.schema
         for path in dialect.paths:
             if "{name}" in path:
                 made["paths"][path] = {"post": _template(dialect, path, shown, several=len(listed) > 1)}
@@ -93,13 +81,15 @@ def _template(dialect: Dialect, path: str, shown: Listed | None, *, several: boo
 
 def _operation(dialect: Dialect, path: str, model: Model | None) -> dict[str, Any]:
     described = _LOADING if model is None else dialect.openapi(model.signature, model.example)
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    refusals = {status: {"description": text, "content": problem} for status, text in _REFUSALS.items()}
+    told = dialect.refusals
+    content = {told.media_type: {"schema": {"$ref": f"#/components/schemas/{told.name}"}}}
+    statuses = {str(told.statuses.get(int(status), status)): text for status, text in reversed(list(_REFUSALS.items()))}
+    refusals = {status: {"description": statuses[status], "content": content} for status in sorted(statuses)}
     place = path.replace("/", "_").replace("{", "").replace("}", "")
     if path not in dialect.paths:
         place = path.replace("/", ":")  # unlike `_` it is in no model's name, so that no two paths share an id
     return {
-        "tags": ["predict"],
+        "tags": [dialect.tag],
         "summary": "Predict",
         "operationId": f"{dialect.name}{place}",
         **described,

@@ -19,7 +19,7 @@ import uvicorn
 
 from runtime import board, cpu_budget
 from runtime.acceptor import Acceptor
-from runtime.app import DIALECTS, create_app
+from runtime.app import create_app
 from runtime.batching import Limits, TurnBudget
 from runtime.cpu_budget import CpuBudget
 from runtime.health import Health
@@ -209,7 +209,7 @@ class Service:
     def _start(self, model: Model, turn: TurnBudget) -> None:
         """Give a model its batcher, its series and its paths."""
         settings, series = self._settings, self._metrics
-        meter = ModelMeter(series, model.name, model.version, [dialect.name for dialect in DIALECTS])
+        meter = ModelMeter(series, model.name, model.version)
         limits = Limits(settings.max_batch_rows, settings.max_queue_rows)
         model.start(limits, meter, turn, self._budget.lanes if model.backend.reentrant else 1, self._raise_threads)
         info = (model.artifact.kind, model.revision, model.backend.facts.get("device", "cpu"))
@@ -218,7 +218,7 @@ class Service:
         series.set(series.version_mismatch, float(bool(mismatch)), model.name, model.version)
         for phase, seconds in model.phases.items():
             series.set(series.load_duration, seconds, model.name, model.version, phase)
-        self._front.serve(self._repository.put(model), meter, DIALECTS)
+        self._front.serve(self._repository.put(model), meter)
 
     def _hint(self) -> str:
         """What a person at a terminal does next; the supervisor puts its address in, then the lines work when pasted."""
@@ -226,7 +226,8 @@ class Service:
         default = self._repository.default
         model = default.model if default and default.model else self._repository.models[0]
         path = "/predict" if default else f"/models/{model.name}/versions/{model.version}/predict"
-        examples = DIALECTS[0].openapi(model.signature, model.example)["requestBody"]["content"]["application/json"]["examples"]
+        operation = self._front.dialects[0].openapi(model.signature, model.example)
+        examples = operation["requestBody"]["content"]["application/json"]["examples"]
         body = orjson.dumps(next(iter(examples.values()))["value"]).decode() if examples else ""
         # Longer than a terminal's line may be: then only the page with the schema.
         request = f"-d {shlex.quote(body)}" if 0 < len(body) <= 2000 else f"-d @FILE   (its form: {address}/docs)"

@@ -125,7 +125,8 @@ class Signature:
     `columns` describe the values of a row where the only input is a table that was made with names: its datatype is that of all
     columns, or BYTES (Python objects) where they differ (`mixed`). `prediction` and `probability` name the outputs
     that our own dialect answers under these words, empty where the model has none. `batched` is False where axis 0 is not a row
-    axis: then every request runs alone. `row_multiple` is the fixed length of axis 0 of a model that has one.
+    axis: then every request runs alone. `row_multiple` is the fixed length of axis 0 of a model that has one. `main_outputs`
+    are those that a protocol answers which knows no probability, by default the default ones.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -136,6 +137,7 @@ class Signature:
     probability: str = ""
     batched: bool = True
     row_multiple: int = 1
+    main_outputs: tuple[str, ...] = ()
     # Derived once, because they are asked for per request.
     _row_name: str = field(init=False, default="")
     _row_length: int = field(init=False, default=-2)
@@ -146,6 +148,7 @@ class Signature:
 
     def __post_init__(self) -> None:
         derive = object.__setattr__
+        derive(self, "main_outputs", self.main_outputs or self.default_outputs)
         derive(self, "column_names", tuple(column.name for column in self.columns))
         derive(self, "mixed", bool(self.columns) and self.inputs[0].datatype == "BYTES")
         derive(self, "static", self.batched and all(-1 not in spec.shape[1:] for spec in self.inputs))
@@ -269,6 +272,14 @@ def from_nested(spec: TensorSpec, values: object, where: str, columns: Sequence[
         shape.append(want)
         level = list(chain.from_iterable(level))
     return _leaves(spec, level, shape, where, columns, row=row).reshape(shape)
+
+
+def from_flat(spec: TensorSpec, values: list[Any], shape: list[int], where: str) -> Array:
+    """Turn decoded JSON in row-major order into an array of the spec's datatype and of this shape, which has as many values.
+
+    Raises InputMismatch that names the first position that does not fit.
+    """
+    return _leaves(spec, values, shape or [1], where, (), row=not shape).reshape(shape)
 
 
 def _leaves(spec: TensorSpec, flat: list[Any], shape: list[int], where: str, columns: Sequence[str], *, row: bool) -> Array:

@@ -11,7 +11,8 @@ from runtime.protocol import Protocol
 # is closed with unread data is reset, and the answer is lost with it.
 LINGER_S: Final = 2.0
 
-_JSON: Final = b"application/json"  # what nearly all requests have is not looked at any closer
+# Every datatype's values may lie there.
+_ALIGNMENT: Final = 16
 
 
 class BodyLimits:
@@ -39,14 +40,9 @@ class Upload:
         receive: Callable[[], Any],
         headers: Mapping[bytes, bytes],
         connection: Protocol | None,
-        binary: frozenset[bytes] = frozenset(),
     ) -> None:
-        """`binary` are the content types that are not parsed as text, so that the larger limit holds for them."""
         self._limits = limits
-        kind = headers.get(b"content-type", _JSON)
-        # Read as the dialect reads it: without parameters, in any case. What is no exact match has the smaller limit.
-        is_binary = kind != _JSON and kind.partition(b";")[0].strip().lower() in binary
-        self._largest = limits.largest if is_binary else limits.largest_text
+        self._largest = limits.largest_text
         self._receive = receive
         self._connection = connection
         # The HTTP parser has refused a length that is no number, and one that stands beside Transfer-Encoding.
@@ -54,8 +50,20 @@ class Upload:
         self._reserved = 0
         self.complete = False
 
-    async def read(self) -> bytes | bytearray:
-        """The body. Raises BodyTooLarge (before reading, if the length is declared), Overloaded, BodyTimeout, ClientLeft."""
+    async def read(self, tensors_at: int | None = None) -> bytes | bytearray | memoryview:
+        """The body. Raises BodyTooLarge (before reading, if the length is declared), Overloaded, BodyTimeout, ClientLeft.
+
+        `tensors_at`: where binary tensors begin, which are not parsed, so that the larger limit holds, and which lie so that
+        they need not be copied again.
+        """
+        if tensors_at is not None:
+            self._largest = self._limits.largest
+            # One that leads beyond the body is a mistake, and no large one.
+            if tensors_at > self._limits.largest_text and not 0 < self._declared < tensors_at:
+                raise BodyTooLarge(
+                    f"the JSON before the tensors is over {self._limits.largest_text:,} bytes ({self._limits.text_variable}); "
+                    "send large tensors in binary form"
+                )
         if self._declared > self._largest:
             raise self._too_large()
         # Refused before it is read, but reserved only as it arrives: a length that is declared costs its client nothing.
@@ -67,20 +75,22 @@ class Upload:
             if len(body) > self._reserved:
                 self._reserve(len(body))
             return body
-        gathered = bytearray()
+        before = -(tensors_at or 0) % _ALIGNMENT
+        gathered = bytearray(before)
         while True:
             if message["type"] != "http.request":
                 self.complete = True
                 raise ClientLeft("the client left before its body was there")
             gathered += message["body"]
-            if len(gathered) > self._reserved:
-                self._reserve(len(gathered))
+            came = len(gathered) - before
+            if came > self._reserved:
+                self._reserve(came)
             if not message.get("more_body"):
                 self.complete = True
-                return gathered
+                return memoryview(gathered)[before:] if before else gathered
             if self._connection is not None and self._connection.body_late:
                 raise BodyTimeout(
-                    f"{len(gathered):,} bytes of the body arrived within {self._limits.body_timeout_s:g} s "
+                    f"{came:,} bytes of the body arrived within {self._limits.body_timeout_s:g} s "
                     "(BODY_TIMEOUT_S), and then time was up"
                 )
             message = await self._receive()

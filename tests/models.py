@@ -368,6 +368,13 @@ def dynamic_trailing() -> Any:
 
 
 @_graph
+def totals() -> Any:
+    """Rows of any length in, each row's sum out."""
+    node = _node("ReduceSum", ["x", "axes"], ["total"], keepdims=0)
+    return _model([node], [("x", "FP32", ["n", "length"])], [("total", "FP32", ["n"])], [_constant("axes", np.array([1]))])
+
+
+@_graph
 def scalar() -> Any:
     return _model([_node("Add", ["x", "x"], ["double"])], [("x", "FP32", [])], [("double", "FP32", [])])
 

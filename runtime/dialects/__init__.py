@@ -4,11 +4,14 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from fastapi import APIRouter
+
 from runtime.entry import Answer
-from runtime.errors import RuntimeFault
+from runtime.health import Health
+from runtime.repository import Repository
 from runtime.tensors import Signature, Tensor
 
 # The forms of a request that its answer repeats: one row, rows, tensors by name.
@@ -17,15 +20,31 @@ ROWS: Final = "rows"
 NAMED: Final = "named"
 
 
+# An answer's headers, and its body.
+Encoded = tuple[tuple[tuple[bytes, bytes], ...], bytes]
+
+
 class Request:
-    """What a dialect decodes: the whole body, the headers by their names in lower case, the query string."""
+    """What a dialect decodes: the whole body, the headers by their names in lower case, the query string, whom it is for.
 
-    __slots__ = ("body", "headers", "query")
+    `name` and `version` are those of the model that answers.
+    """
 
-    def __init__(self, body: bytes | bytearray, headers: Mapping[bytes, bytes], query: bytes = b"") -> None:
+    __slots__ = ("body", "headers", "name", "query", "version")
+
+    def __init__(
+        self,
+        body: bytes | bytearray | memoryview,
+        headers: Mapping[bytes, bytes],
+        query: bytes = b"",
+        name: str = "model",
+        version: str = "1",
+    ) -> None:
         self.body = body
         self.headers = headers
         self.query = query
+        self.name = name
+        self.version = version
 
 
 class Call:
@@ -46,18 +65,48 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusals:
+    """How a dialect says that something went wrong.
+
+    `write` makes the body from status, code, sentence and the request's id; `schema` is the body's JSON schema, called `name`.
+    `statuses`: where the dialect has another status than `problem.py`.
+    """
+
+    name: str
+    write: Callable[[int, str, str, str], bytes]
+    schema: Mapping[str, Any]
+    media_type: str = "application/json"
+    statuses: Mapping[int, int] = field(default_factory=dict)
+
+
+def _nowhere(headers: Mapping[bytes, bytes]) -> int | None:
+    del headers
+    return None
+
+
+def _nothing(repository: Repository, health: Health) -> APIRouter:
+    del repository, health
+    return APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """`decode` raises BadRequest, UnsupportedType, NotAcceptable or InputMismatch, `encode` NotAcceptable or NotRepresentable.
     Paths hold `{name}` and `{version}`.
 
-    `encode` gives Content-Type and body; `problem` gives status, Content-Type and body for a failure and the request's id;
-    `openapi` the document's operation. `binary` are the types of bodies that cost no parsing, for which MAX_BODY_BYTES holds.
+    `openapi` gives the operation of the OpenAPI document, `tag` its group there. `tensors_at` says from a request's headers
+    where in its body binary tensors begin, whose bytes cost no parsing, so that MAX_BODY_BYTES holds; None: nowhere. It
+    raises BadRequest. `routes` are the other paths. What the framework refuses below the path `root` is said as this
+    dialect says it.
     """
 
     name: str
+    tag: str
     paths: tuple[str, ...]
     decode: Callable[[Request, Signature], Call]
-    encode: Callable[[Call, Answer, Signature], tuple[bytes, bytes]]
-    problem: Callable[[RuntimeFault, str], tuple[int, bytes, bytes]]
+    encode: Callable[[Call, Answer, Signature], Encoded]
+    refusals: Refusals
     openapi: Callable[[Signature, Mapping[str, Any]], dict[str, Any]]
-    binary: frozenset[bytes] = frozenset()
+    tensors_at: Callable[[Mapping[bytes, bytes]], int | None] = _nowhere
+    routes: Callable[[Repository, Health], APIRouter] = _nothing
+    root: str = ""

@@ -11,6 +11,8 @@ Parameters = Mapping[str, str]
 JSON: Final = "application/json"
 CSV: Final = "text/csv"
 NPY: Final = "application/x-npy"
+_PLAIN: Final = JSON.encode()
+_NPY: Final = NPY.encode()
 
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 # RFC 4180 defines it: whether the first line of a CSV body holds names.
@@ -60,6 +62,13 @@ def accepted(given: bytes | None, offered: Sequence[str]) -> tuple[str, Paramete
     if best is None:
         raise NotAcceptable(f"the Accept header takes none of {', '.join(offered)}, which are what can be answered here")
     return best[1], best[2]
+
+
+def npy_at(headers: Mapping[bytes, bytes]) -> int | None:
+    """Where a body's binary tensors begin: at once if it is .npy, nowhere in any other."""
+    given = headers.get(b"content-type", _PLAIN)
+    # Read as `content_type` reads it: without parameters, in any case.
+    return 0 if given != _PLAIN and given.partition(b";")[0].strip().lower() == _NPY else None
 
 
 def _parse(given: bytes) -> tuple[str, Parameters]:

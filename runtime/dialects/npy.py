@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from runtime.casting import fitted, with_none
 from runtime.dialects import rows
 from runtime.entry import Answer
 from runtime.errors import BadRequest, InputMismatch, NotAcceptable
-from runtime.tensors import DATATYPES, Array, Signature, TensorSpec
+from runtime.tensors import DATATYPES, Array, Signature
 
 _MAGIC: Final = b"\x93NUMPY"
 # Of each version of the format, the bytes of the header's length.
@@ -27,10 +28,6 @@ _AXES: Final = 16
 
 # What becomes Python values, of text and of tables of mixed columns, costs as much as JSON does.
 MAX_VALUES: Final = 500_000
-# What a body may become in the model's datatype, if that is more than its own bytes: the largest one by default, of UINT8 for a
-# model of FP32. The limits on bodies in flight count what came.
-MAX_WIDENED_BYTES: Final = 256 * 1024 * 1024
-
 _NO_FILE: Final = "the body is no .npy file; make it with numpy.save(file, array, allow_pickle=False)"
 
 
@@ -52,8 +49,8 @@ def decode(body: bytes | bytearray, signature: Signature) -> rows.Tensors:
     if signature.batched and array.ndim == len(spec.shape) - 1:
         array = array[np.newaxis]  # one row
     if signature.mixed:
-        return rows.of_rows(_with_none(array.tolist()), "rows", signature)
-    return {spec.name: _fitted(array, spec)}
+        return rows.of_rows(with_none(array.tolist()), "rows", signature)
+    return {spec.name: fitted(array, spec)}
 
 
 def encode(output: str, answer: Answer, *, batched: bool) -> bytes:
@@ -136,55 +133,3 @@ def _texts(array: Array) -> Array:
     if codes.max() > 0x10FFFF or ((codes >= 0xD800) & (codes < 0xE000)).any():
         raise BadRequest("a text of the array holds what is no character of Unicode")
     return array.astype(object)
-
-
-# --- to the model's datatype ------------------------------------------------------------------------------------------
-
-
-def _fitted(array: Array, spec: TensorSpec) -> Array:
-    """The array in the spec's datatype, if no value changes its meaning; contiguous, aligned, writable, in native order."""
-    have, want = array.dtype, spec.dtype
-    numbers = have.kind in "iuf" and want.kind in "iuf" and (want.kind == "f" or have.kind != "f")
-    if not numbers and have.kind != want.kind:
-        came = "texts" if have.kind == "O" else str(have)
-        raise InputMismatch(f"the array has the datatype {came}, expected {spec.datatype}")
-    if array.size * want.itemsize > max(array.nbytes, MAX_WIDENED_BYTES):
-        raise InputMismatch(
-            f"the array takes {array.size * want.itemsize:,} bytes in the model's datatype, {spec.datatype}, more than the "
-            f"{MAX_WIDENED_BYTES:,} that {have} may become; send fewer rows in one request"
-        )
-    if want.kind == "b":
-        array = array.view(np.uint8) != 0  # a byte of 2 would be a boolean that is neither
-    if want.kind in "iu":
-        bounds = np.iinfo(want)
-        if int(array.max()) > bounds.max or int(array.min()) < bounds.min:
-            raise InputMismatch(f"a value is out of the range of {spec.datatype}, which is {bounds.min} to {bounds.max}")
-    with np.errstate(all="ignore"):  # what is too large becomes an infinity, and is refused as one
-        # A copy, since these are the body's bytes: some models write into what they are given.
-        made = np.require(array, want, ["C", "A", "W"])
-    if want.kind == "f":
-        _check_floats(made, spec)
-    return made
-
-
-def _check_floats(array: Array, spec: TensorSpec) -> None:
-    largest = min(spec.limit, float(np.finfo(spec.dtype).max))
-    if -largest <= array.min() and array.max() <= largest:
-        return  # the usual case; a NaN is smaller than nothing and larger than nothing
-    missing = np.isnan(array)
-    if not spec.nullable and missing.any():
-        raise InputMismatch(f"the value at {_first(missing)} is NaN, but this model takes no missing values")
-    over = np.abs(array) > largest
-    if over.any():
-        raise InputMismatch(f"the value at {_first(over)} is larger than this model's numbers can be, which is {largest:.8g}")
-
-
-def _first(where: Array) -> list[int]:
-    return [int(axis[0]) for axis in np.nonzero(where)]
-
-
-def _with_none(table: Any) -> Any:
-    """Rows in which a missing value is None, as it comes in JSON."""
-    if type(table) is not list:
-        return table
-    return [[None if type(v) is float and math.isnan(v) else v for v in row] if type(row) is list else row for row in table]

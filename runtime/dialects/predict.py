@@ -10,13 +10,28 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from runtime.dialects import NAMED, ROW, ROWS, Call, Dialect, Request, csv_text, json_body, media, npy, predict_schema, problem
+from runtime.dialects import (
+    NAMED,
+    ROW,
+    ROWS,
+    Call,
+    Dialect,
+    Encoded,
+    Request,
+    csv_text,
+    json_body,
+    media,
+    npy,
+    predict_schema,
+    problem,
+)
 from runtime.entry import Answer
 from runtime.errors import BadRequest, InputMismatch, NotAcceptable, NotRepresentable
 from runtime.tensors import Signature
 
 _TYPES: Final = (media.JSON, media.CSV, media.NPY)
 _PLAIN_JSON: Final = b"application/json"
+_AS_JSON: Final = ((b"content-type", _PLAIN_JSON),)
 _QUERY_FIELDS: Final = 32
 # What clients send that do not care.
 _ANY: Final = frozenset({None, b"*/*", b"application/json"})
@@ -24,13 +39,13 @@ _ANY: Final = frozenset({None, b"*/*", b"application/json"})
 
 def decode(request: Request, signature: Signature) -> Call:
     """From the request to checked tensors; raises BadRequest, UnsupportedType, NotAcceptable or InputMismatch."""
-    headers = request.headers
+    headers, body = request.headers, request.body
     given = headers.get(b"content-type")
     if given == _PLAIN_JSON:
-        call = json_body.decode(request.body, signature)
+        call = json_body.decode(body, signature)  # type: ignore[arg-type]  # a view is only what binary tensors come in
     else:
         kind, parameters = media.content_type(given, _TYPES)
-        call = json_body.decode(request.body, signature) if kind == media.JSON else _table(kind, parameters, request, signature)
+        call = _decode_typed(kind, parameters, body, signature)  # type: ignore[arg-type]
     if request.query:
         _choose_by_query(call, request.query, signature)
     accept = headers.get(b"accept")
@@ -42,11 +57,13 @@ def decode(request: Request, signature: Signature) -> Call:
     return call
 
 
-def _table(kind: str, parameters: Mapping[str, str], request: Request, signature: Signature) -> Call:
+def _decode_typed(kind: str, parameters: Mapping[str, str], body: bytes | bytearray, signature: Signature) -> Call:
+    if kind == media.JSON:
+        return json_body.decode(body, signature)
     if kind == media.NPY:
-        tensors = npy.decode(request.body, signature)
+        tensors = npy.decode(body, signature)
     else:
-        tensors = csv_text.decode(request.body, parameters.get("header", ""), signature)
+        tensors = csv_text.decode(body, parameters.get("header", ""), signature)
     rows = signature.check(tensors)  # type: ignore[arg-type]
     return Call(tensors, rows, signature.default_outputs, ROWS if signature.batched else NAMED)
 
@@ -78,8 +95,8 @@ def _choose_one(call: Call, signature: Signature) -> None:
     call.outputs = call.outputs[:1]
 
 
-def encode(call: Call, answer: Answer, signature: Signature) -> tuple[bytes, bytes]:
-    """Content-Type and bytes of the answer, in the form in which the request came; raises NotAcceptable, NotRepresentable."""
+def encode(call: Call, answer: Answer, signature: Signature) -> Encoded:
+    """Headers and bytes of the answer, in the form in which the request came; raises NotAcceptable, NotRepresentable."""
     if call.media != media.JSON:
         return _encode_table(call, answer, signature)
     document: dict[str, Any]
@@ -90,17 +107,21 @@ def encode(call: Call, answer: Answer, signature: Signature) -> tuple[bytes, byt
     else:
         document = {_words(name, signature): answer.rows(name) for name in call.outputs}
     try:
-        return _PLAIN_JSON, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+        return _AS_JSON, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError as error:  # names a type, never a value
         raise NotRepresentable(f"the model answered with something for which JSON has no form: {error}") from error
 
 
-def _encode_table(call: Call, answer: Answer, signature: Signature) -> tuple[bytes, bytes]:
+def _encode_table(call: Call, answer: Answer, signature: Signature) -> Encoded:
     if call.media == media.NPY:
-        return media.NPY.encode(), npy.encode(call.outputs[0], answer, batched=signature.batched)
+        return _typed(media.NPY), npy.encode(call.outputs[0], answer, batched=signature.batched)
     columns = [(name, _word(name, signature)) for name in call.outputs]
     content_type = f"text/csv; charset=utf-8; header={'present' if call.header else 'absent'}"
-    return content_type.encode(), csv_text.encode(columns, answer, header=call.header)
+    return _typed(content_type), csv_text.encode(columns, answer, header=call.header)
+
+
+def _typed(content_type: str) -> tuple[tuple[bytes, bytes], ...]:
+    return ((b"content-type", content_type.encode()),)
 
 
 def _whole(name: str, answer: Answer, signature: Signature) -> Any:
@@ -121,10 +142,11 @@ def _words(name: str, signature: Signature) -> str:
 
 DIALECT: Final = Dialect(
     name="predict",
+    tag="predict",
     paths=("/predict", "/models/{name}/predict", "/models/{name}/versions/{version}/predict"),
     decode=decode,
     encode=encode,
-    problem=problem.problem,
+    refusals=problem.REFUSALS,
     openapi=predict_schema.operation,
-    binary=frozenset({media.NPY.encode()}),
+    tensors_at=media.npy_at,
 )

@@ -5,14 +5,29 @@
 
 import http
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from runtime import errors
+from runtime.dialects import Refusals
 from runtime.errors import RuntimeFault
 
 CONTENT_TYPE: Final = b"application/problem+json"
+
+_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "error": {"type": "string"},
+        "request_id": {"type": "string"},
+    },
+    "required": ["type", "title", "status", "detail", "code", "error"],
+}
 
 STATUSES: Final[Mapping[type[RuntimeFault], int]] = {
     errors.BadRequest: 400,
@@ -25,6 +40,7 @@ STATUSES: Final[Mapping[type[RuntimeFault], int]] = {
     errors.ClientLeft: 499,  # nobody reads it; it is what proxies log, and counted so
     errors.ModelFailed: 500,
     errors.NotRepresentable: 500,
+    errors.NotSupported: 501,
     errors.NotReady: 503,
     errors.Overloaded: 503,
     errors.Draining: 503,
@@ -83,7 +99,4 @@ def body(status: int, code: str, detail: str, request_id: str) -> bytes:
     )
 
 
-def problem(fault: RuntimeFault, request_id: str) -> tuple[int, bytes, bytes]:
-    """Status, Content-Type and body of a failure."""
-    status = status_of(fault)
-    return status, CONTENT_TYPE, body(status, fault.code, str(fault), request_id)
+REFUSALS: Final = Refusals("Problem", body, _SCHEMA, CONTENT_TYPE.decode())

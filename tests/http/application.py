@@ -12,6 +12,7 @@ from runtime.app import DIALECTS, create_app
 from runtime.artifact import find
 from runtime.backends import Placement
 from runtime.batching import Limits, TurnBudget
+from runtime.dialects import Dialect
 from runtime.health import Health
 from runtime.metrics import Metrics, ModelMeter
 from runtime.model import Model
@@ -29,21 +30,23 @@ class Application:
     `places`: what lies in its repository, the first one being the default; by default one model.
     """
 
-    def __init__(self, places: Sequence[Place] = (("model", "1"),), **settings: Any) -> None:
+    def __init__(
+        self, places: Sequence[Place] = (("model", "1"),), dialects: tuple[Dialect, ...] = DIALECTS, **settings: Any
+    ) -> None:
         self.settings = Settings(**settings)
         self.metrics = Metrics()
         self.repository = Repository()
         self.health = Health(self.repository, self.settings.stuck_after_s)
         self.repository.announce(places, places[0] if places else None)
-        self.front = create_app(self.settings, self.repository, self.health, self.metrics, memory_bytes=2**30)
+        self.front = create_app(self.settings, self.repository, self.health, self.metrics, 2**30, dialects)
         transport = httpx.ASGITransport(app=self.front, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://test")
 
-    def serve(self, model: Model, dialects: Any = DIALECTS) -> None:
-        meter = ModelMeter(self.metrics, model.name, model.version, [dialect.name for dialect in dialects])
+    def serve(self, model: Model) -> None:
+        meter = ModelMeter(self.metrics, model.name, model.version)
         limits = Limits(self.settings.max_batch_rows, self.settings.max_queue_rows)
         model.start(limits, meter, TurnBudget(asyncio.get_running_loop()), lanes=1)
-        self.front.serve(self.repository.put(model), meter, dialects)
+        self.front.serve(self.repository.put(model), meter)
         self.health.become("healthy")
 
     async def predict(self, document: object, path: str = "/predict", **options: Any) -> httpx.Response:

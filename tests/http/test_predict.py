@@ -187,10 +187,10 @@ def test_a_loaded_models_requests_never_reach_the_framework(path: str, prefix: s
 
     async def talk(application: Application) -> None:
         limits = BodyLimits(body_bytes=1000, json_bytes=1000, inflight_bytes=1000, body_timeout_s=1.0)
-        front = Front(
-            framework, application.repository, application.metrics, limits, request_timeout_s=1.0, root_path="/a/prefix"
-        )
-        front.serve(application.repository.find(), ModelMeter(application.metrics, "model", "1", ["predict"]), DIALECTS)
+        parts = (framework, application.repository, application.metrics, limits, DIALECTS)
+        front = Front(*parts, request_timeout_s=1.0, root_path="/a/prefix")
+        meter = ModelMeter(application.metrics, "model", "1")
+        front.serve(application.repository.find(), meter)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=front), base_url="http://test") as client:
             assert (await client.post(prefix + path, json={"features": [3, 0]})).json() == {"prediction": 3.0}
 
@@ -425,14 +425,12 @@ def test_a_defect_of_ours_costs_one_request_and_is_logged(caplog: pytest.LogCapt
         raise KeyError("the secret inside of the server")
 
     async def talk(application: Application) -> None:
-        application.serve(model, (replace(predict.DIALECT, decode=broken),))
         text = problem(await application.predict({"features": [1, 0]}), 500, "model_failed")
         assert text == "an internal error; the server's log says more"
         assert await application.count("ml_requests_in_progress") == 0
         assert (await application.client.get("/health")).status_code == 200
 
-    model = made()
-    serving(model, talk)
+    serving(made(), talk, dialects=(replace(predict.DIALECT, decode=broken),))
     assert "the secret inside of the server" in caplog.text
 
 

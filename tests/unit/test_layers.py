@@ -91,6 +91,7 @@ LAYERS = [
     "uri",
     "outputs",
     "tables",
+    "casting",
     "tensors",
     "errors",
 ]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime.dialects.media import CSV, JSON, NPY, accepted, content_type
+from runtime.dialects.media import CSV, JSON, NPY, accepted, content_type, npy_at
 from runtime.errors import NotAcceptable, UnsupportedType
 
 TYPES = (JSON, CSV, NPY)
@@ -125,3 +125,24 @@ def test_only_what_is_offered() -> None:
     assert accepted(b"text/csv, application/json;q=0.1", (JSON, NPY))[0] == JSON
     with pytest.raises(NotAcceptable):
         accepted(b"text/csv", (JSON, NPY))
+
+
+@pytest.mark.parametrize(
+    ("kind", "begins"),
+    [
+        (b"application/x-npy", 0),
+        (b"Application/X-NPY", 0),
+        (b"application/x-npy; version=1", 0),
+        (b" application/x-npy ;", 0),
+        (b"application/json", None),
+        (b"application/json; a=application/x-npy", None),
+        (b"application/x-npy, application/json", None),
+        (b"application/json;application/x-npy", None),
+        (b"application/x-npyx", None),
+        (b"text/csv", None),
+        (b"", None),
+        (None, None),
+    ],
+)
+def test_where_the_tensors_of_a_body_begin(kind: bytes | None, begins: int | None) -> None:
+    assert npy_at({} if kind is None else {b"content-type": kind}) == begins

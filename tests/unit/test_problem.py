@@ -5,16 +5,17 @@ import http
 import orjson
 import pytest
 
-from runtime.dialects.problem import CONTENT_TYPE, STATUSES, body, problem, status_of
+from runtime.dialects.problem import CONTENT_TYPE, REFUSALS, STATUSES, body, status_of
 from runtime.errors import InputMismatch, Overloaded, RuntimeFault
 
 
 @pytest.mark.parametrize("kind", STATUSES)
 def test_a_problem_document(kind: type[RuntimeFault]) -> None:
-    status, content_type, content = problem(kind("what came, what was expected, what to do"), "id-1")
+    status = status_of(kind(""))
     assert status == STATUSES[kind]
-    assert content_type == CONTENT_TYPE == b"application/problem+json"
-    document = orjson.loads(content)
+    assert REFUSALS.media_type == CONTENT_TYPE.decode() == "application/problem+json"
+    document = orjson.loads(REFUSALS.write(status, kind.code, "what came, what was expected, what to do", "id-1"))
+    assert document.keys() >= set(REFUSALS.schema["required"])
     title = document.pop("title")
     assert document == {
         "type": f"urn:ml-runtime:problem:{kind.code}",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runtime import upload
@@ -49,9 +50,9 @@ def of(
     return Upload(limit, sender, headers, connection), sender  # type: ignore[arg-type]
 
 
-async def refused(upload: Upload, kind: type[RuntimeFault]) -> str:
+async def refused(upload: Upload, kind: type[RuntimeFault], tensors_at: int | None = None) -> str:
     with pytest.raises(kind) as caught:
-        await upload.read()
+        await upload.read(tensors_at)
     return str(caught.value)
 
 
@@ -89,35 +90,33 @@ def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
     on_loop(work)
 
 
-NPY = frozenset({b"application/x-npy"})
-
-
-@pytest.mark.parametrize(
-    ("kind", "largest"),
-    [
-        (b"application/x-npy", 1000),
-        (b"Application/X-NPY", 1000),
-        (b"application/x-npy; version=1", 1000),
-        (b" application/x-npy ;", 1000),
-        (b"application/json", 100),
-        (b"application/json; a=application/x-npy", 100),
-        (b"application/x-npy, application/json", 100),
-        (b"application/json;application/x-npy", 100),
-        (b"application/x-npyx", 100),
-        (b"text/csv", 100),
-        (b"", 100),
-        (None, 100),
-    ],
-)
-def test_the_larger_limit_is_for_bodies_that_cost_no_parsing(kind: bytes | None, largest: int) -> None:
+@pytest.mark.parametrize(("tensors_at", "largest"), [(None, 100), (0, 1000), (50, 1000)])
+def test_the_larger_limit_is_for_bodies_that_cost_no_parsing(tensors_at: int | None, largest: int) -> None:
     async def work() -> None:
-        headers = {} if kind is None else {b"content-type": kind}
-        fits = Upload(limits(), Sender(pieces(b"x" * largest)), headers, None, NPY)
-        assert len(await fits.read()) == largest
-        over = Upload(limits(), Sender(pieces(b"x" * (largest + 1))), headers, None, NPY)
-        assert ("MAX_BODY_BYTES" if largest == 1000 else "MAX_JSON_BYTES") in await refused(over, BodyTooLarge)
-        nothing = Upload(limits(), Sender(pieces(b"x" * 101)), headers, None)
-        assert "MAX_JSON_BYTES" in await refused(nothing, BodyTooLarge)
+        fits, _ = of(limits(), *pieces(b"x" * largest))
+        assert len(await fits.read(tensors_at)) == largest
+        over, _ = of(limits(), *pieces(b"x" * (largest + 1)))
+        assert ("MAX_BODY_BYTES" if largest == 1000 else "MAX_JSON_BYTES") in await refused(over, BodyTooLarge, tensors_at)
+
+    on_loop(work)
+
+
+def test_the_smaller_limit_is_for_the_json_before_tensors() -> None:
+    async def work() -> None:
+        one, sender = of(limits(), *pieces(b"x" * 500))
+        assert "the JSON before the tensors is over 100 bytes (MAX_JSON_BYTES)" in await refused(one, BodyTooLarge, 101)
+        assert sender.asked == 0
+
+    on_loop(work)
+
+
+@pytest.mark.parametrize("tensors_at", [0, 1, 15, 16, 17, 99])
+def test_tensors_lie_so_that_they_need_no_copy(tensors_at: int) -> None:
+    async def work() -> None:
+        one, _ = of(limits(), *pieces(b"x" * tensors_at, bytes(300), bytes(500)))
+        body = await one.read(tensors_at)
+        assert bytes(body) == b"x" * tensors_at + bytes(800)
+        assert np.frombuffer(body, np.uint8, offset=tensors_at).ctypes.data % 16 == 0
 
     on_loop(work)
 

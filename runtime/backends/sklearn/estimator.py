@@ -130,6 +130,7 @@ class SklearnBackend:
             inputs=(self._inputs.spec,),
             outputs=tuple(TensorSpec(name, datatype(array), (-1, *array.shape[1:])) for name, array in given.items()),
             default_outputs=("predict", "predict_proba") if {"predict", "predict_proba"} <= given.keys() else tuple(given)[:1],
+            main_outputs=tuple(given)[:1],
             columns=self._inputs.columns,
             prediction="predict" if "predict" in given else "transform",
             probability="predict_proba" if "predict_proba" in given else "",

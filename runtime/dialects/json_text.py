@@ -1,0 +1,82 @@
+"""Reading a JSON body under limits that keep the event loop turning: for every dialect, so that all refuse the same."""
+
+import gc
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+
+from runtime.errors import BadRequest, quoted
+
+MAX_DEPTH: Final = 100
+
+# Small arrays cost more time and memory than their bytes: 8 MiB of `[],` stall the loop for 1.6 s and take 250 MiB.
+MAX_CONTAINERS: Final = 200_000
+_LARGE_BYTES: Final = MAX_CONTAINERS
+
+
+def parse(body: bytes | bytearray, hint: str) -> Any:
+    """The document; `hint` says what was expected where nothing came. Raises BadRequest."""
+    if len(body) > _LARGE_BYTES and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
+        raise BadRequest(f"the body holds more than {MAX_CONTAINERS:,} arrays and objects; send it in pieces")
+    try:
+        return orjson.loads(body) if len(body) <= _LARGE_BYTES else _load_large(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(_not_json(body, error, hint)) from None
+
+
+def _load_large(body: bytes | bytearray) -> Any:
+    """Parse without the collector, which would walk the growing document over and over: 0.17 s for 8 MiB, not 0.56."""
+    gc.disable()
+    try:
+        return orjson.loads(body)
+    finally:
+        gc.enable()
+
+
+def _not_json(body: bytes | bytearray, error: orjson.JSONDecodeError, hint: str) -> str:
+    if not body:
+        return f"the body is empty; {hint}"
+    # The decoder's message may hold a piece of the body after a colon; its first part and the place say enough.
+    reason = error.msg.partition(":")[0]
+    return f"the body is not valid JSON: {reason} (line {error.lineno}, column {error.colno})"
+
+
+def refuse_double_keys(keys: Iterable[str], body: bytes | bytearray) -> None:
+    """Raise BadRequest if one of these keys stands twice at the top: the parser takes the last and forgets the others."""
+    if b"\\" not in body and all(body.count(b'"%b"' % key.encode()) <= 1 for key in keys):
+        return
+    found: list[str] = []
+
+    def remember(pairs: list[tuple[str, Any]]) -> None:
+        found[:] = [key for key, _ in pairs]  # the outermost object is closed last
+
+    try:
+        json.loads(body, object_pairs_hook=remember)
+    except RecursionError:
+        raise too_deep() from None
+    for key, times in Counter(found).items():
+        if times > 1:
+            raise BadRequest(f"the body has the key {quoted(key)} {times} times; send it once")
+
+
+def too_deep() -> BadRequest:
+    """What is said of a document that is."""
+    return BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
+
+
+def is_too_deep(document: Any) -> bool:
+    """Whether it is nested deeper than MAX_DEPTH. A depth that fits the model never is, so look only when it does not fit."""
+    level = [document] if type(document) in (dict, list) else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) in (dict, list)
+        ]
+        if not level:
+            return False
+    return True
