@@ -5,6 +5,8 @@ models, wrong methods and the OpenAPI document are right, but a loaded model's r
 """
 
 import http
+from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from runtime import __version__, metrics
-from runtime.dialects import Dialect, Refusals, predict, problem, v2
+from runtime.dialects import Dialect, Refusals, Serving, invocations, predict, problem, score, v1, v2, vertex
 from runtime.errors import RuntimeFault, quoted
 from runtime.front import REQUEST_ID, Front, retry_after
 from runtime.health import Health
@@ -30,9 +32,19 @@ from runtime.repository import Listed, Repository
 from runtime.settings import Settings
 from runtime.upload import BodyLimits
 
-DIALECTS: Final[tuple[Dialect, ...]] = (predict.DIALECT, v2.DIALECT)
+DIALECTS: Final[tuple[Dialect, ...]] = (predict.DIALECT, v2.DIALECT, v1.DIALECT, invocations.DIALECT, score.DIALECT)
+# Those whose paths are the platform's to choose.
+_CHOSEN: Final[tuple[Callable[[Settings], Dialect | None], ...]] = (vertex.dialect,)
 
 _DOCS: Final = Path(__file__).parent / "docs"
+
+
+def dialects_of(settings: Settings, always: tuple[Dialect, ...] = DIALECTS) -> tuple[Dialect, ...]:
+    """All dialects; a path that the platform chose is its own, whoever else has it."""
+    chosen = tuple(made for make in _CHOSEN if (made := make(settings)) is not None)
+    taken = {path for dialect in chosen for path in dialect.paths}
+    others = [replace(dialect, paths=tuple(path for path in dialect.paths if path not in taken)) for dialect in always]
+    return (*others, *chosen)
 
 
 def create_app(
@@ -44,6 +56,7 @@ def create_app(
     dialects: tuple[Dialect, ...] = DIALECTS,
 ) -> Front:
     """The ASGI callable of a worker. The models come later, by `Front.serve`."""
+    dialects = dialects_of(settings, dialects)
     app = FastAPI(
         title="ml-runtime",
         version=__version__,
@@ -76,7 +89,7 @@ def create_app(
     for dialect in dialects:
         endpoint = _ByName(front, dialect)
         app.router.routes.extend(Route(path, endpoint, methods=["POST"], include_in_schema=False) for path in dialect.paths)
-        app.include_router(dialect.routes(repository, health))
+        app.include_router(dialect.routes(Serving(repository, health, settings)))
     return front
 
 

@@ -58,7 +58,9 @@ def settings_text(variables: Sequence[Variable], misspelt: Sequence[str]) -> str
         (
             variable.name,
             "NOT USABLE" if variable.problem else _value(variable.name, variable.value),
-            "default" if variable.source == "default" else f"environment; default {_value(variable.name, variable.default)}",
+            "default"
+            if variable.source == "default"
+            else f"{variable.source}; default {_value(variable.name, variable.default)}",
             variable.meaning,
         )
         for variable in variables

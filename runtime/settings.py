@@ -1,8 +1,8 @@
 """The only reader of the environment: every setting with its default, its bounds and its meaning.
 
-Order: command line, our variable, the default. The names are those of the README's table and no others. `load` raises
-BadSetting with the variable's name, what is allowed and the form of what came; the value itself is not repeated, since a
-variable that was mixed up may hold a secret.
+Order: command line, our variable, the platform's variable, the default. The names are those of the README's table and no
+others. `load` raises BadSetting with the variable's name, what is allowed and the form of what came; the value itself is not
+repeated, since a variable that was mixed up may hold a secret.
 """
 
 import difflib
@@ -10,20 +10,22 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-from runtime import uri
+from runtime import platforms, uri
 from runtime.errors import BadSetting
 
 MIB = 1024 * 1024
 
 # Read, but not the user's to set.
-OF_THE_PLATFORM: Final = frozenset({"kubernetes_service_host", "k_service"})
+OF_THE_PLATFORM: Final = frozenset(
+    {"kubernetes_service_host", "k_service", "aip_predict_route", "aip_health_route", "azureml_model_dir"}
+)
 
 # How alike two names are, by difflib: MODEL_PTAH and MODEL_PATH 0.90, MODEL_PORT, which Kubernetes sets beside a service called
 # `model`, 0.80. Names as short as PORT are like too many others.
@@ -37,6 +39,7 @@ PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(ge=1, le=2**40)]
 # A name goes into paths, labels and logs.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Route = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~:@-]+)*/?$")]
 RootPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
 # LOG_LEVEL=INFO is what many are used to write.
 _lower = BeforeValidator(lambda given: given.lower() if isinstance(given, str) else given)
@@ -157,6 +160,9 @@ class Settings(BaseModel):
     access_log: bool = Field(False, description="one log line a request")
     kubernetes_service_host: str = Field("", description="set by Kubernetes itself; only whether it is set counts")
     k_service: str = Field("", description="set by Knative and Cloud Run themselves; only whether it is set counts")
+    aip_predict_route: Route = Field("", description="set by Vertex AI: the path that predicts there")
+    aip_health_route: Route = Field("", description="set by Vertex AI: the path of its health check")
+    azureml_model_dir: str = Field("", description="set by Azure ML: where the model lies")
 
     @property
     def drain_delay(self) -> float:
@@ -189,6 +195,8 @@ def load(path: str | Path | None = None, **given: Any) -> Settings:
     if path is not None:
         said = {name: value for name, value in said.items() if name not in ("model_uri", "model_path")}
         said["model_uri" if uri.looks_like_one(str(path)) else "model_path"] = str(path)
+    of_platform = _of_the_platform(said)
+    said = {name: value for name, (value, _) in of_platform.items()} | said
     if uri.looks_like_one(str(said.get("model_path", ""))):
         raise BadSetting("MODEL_PATH: it holds a URI, and is for a path; set MODEL_URI to it")
     if "model_uri" in said and "model_path" in said:
@@ -196,7 +204,7 @@ def load(path: str | Path | None = None, **given: Any) -> Settings:
     try:
         made = Settings.model_validate(said)
     except ValidationError as error:
-        raise BadSetting("; ".join(_sentence(fault) for fault in error.errors(include_url=False))) from None
+        raise BadSetting("; ".join(_sentence(fault, of_platform) for fault in error.errors(include_url=False))) from None
     if made.model_uri:
         os.environ["MODEL_URI"] = made.model_uri
         os.environ.pop("MODEL_PATH", None)
@@ -242,13 +250,22 @@ def _environment() -> dict[str, str]:
     return {field: value for name, value in os.environ.items() if value and (field := name.lower()) in Settings.model_fields}
 
 
-def _sentence(fault: Any) -> str:
+def _of_the_platform(said: Mapping[str, Any]) -> platforms.Said:
+    """What the platform says where nobody else has said anything."""
+    found = platforms.said(os.environ, platforms.holds_something)
+    places = {"model_uri", "model_path"}
+    placed = places if places & said.keys() else set()
+    return {name: value for name, value in found.items() if name not in {*said, *placed}}
+
+
+def _sentence(fault: Any, of_platform: platforms.Said) -> str:
     field = str(fault["loc"][0])
+    variable = of_platform[field][1] if field in of_platform else field.upper()
     meaning = Settings.model_fields[field].description
     came = fault.get("input")
     form = f"a text of {len(came)} characters" if isinstance(came, str) else type(came).__name__
     said = fault["msg"].removeprefix("Value error, ")
-    return f"{field.upper()}: {said[0].lower()}{said[1:]}; it holds {form}. It means: {meaning}"
+    return f"{variable}: {said[0].lower()}{said[1:]}; it holds {form}. It means: {meaning}"
 
 
 # --- what is set, and from where --------------------------------------------------------------------------------------
@@ -262,20 +279,22 @@ class Variable:
     default: object
     meaning: str
     value: object
-    source: Literal["environment", "default"]
+    source: str  # "environment", "default", or the platform's variable
     problem: str = ""
 
 
 def survey() -> list[Variable]:
     """Every variable with what it is now, in the order of the README's table; bad values raise nothing."""
     problems: dict[str, str] = {}
-    given = _environment()
+    own = _environment()
+    of_platform = _of_the_platform(own)
+    given = {name: value for name, (value, _) in of_platform.items()} | own
     try:
         current = Settings.model_validate(given)
     except ValidationError as error:
-        problems = {str(fault["loc"][0]): _sentence(fault) for fault in error.errors(include_url=False)}
+        problems = {str(fault["loc"][0]): _sentence(fault, of_platform) for fault in error.errors(include_url=False)}
         current = Settings.model_validate({name: value for name, value in given.items() if name not in problems})
-    if {"model_uri", "model_path"} <= given.keys():
+    if {"model_uri", "model_path"} <= own.keys():
         problems.setdefault("model_path", _BOTH)
     return [
         Variable(
@@ -283,7 +302,7 @@ def survey() -> list[Variable]:
             field.default,
             field.description or "",
             None if name in problems else _shown(name, getattr(current, name)),
-            "environment" if name in given else "default",
+            "environment" if name in own else of_platform[name][1] if name in of_platform else "default",
             problems.get(name, ""),
         )
         for name, field in Settings.model_fields.items()

@@ -1,7 +1,7 @@
 """What answers while no worker is ready: the supervisor itself, on the same socket, every connection closed after its answer.
 
-Live is 200, ready and health 503 with what is being done, /metrics what is known, all else 503 with Retry-After. It reads a
-request's head and no body. Standard library only; all calls on the supervisor's one thread.
+Live is 200 (in V2's words, too), ready and health 503 with what is being done, /metrics what is known, all else 503 with
+Retry-After. It reads a request's head and no body. Standard library only; all calls on the supervisor's one thread.
 """
 
 import contextlib
@@ -166,6 +166,8 @@ class WaitingRoom:
         if method in ("GET", "HEAD"):
             if path == "/health/live":
                 return 200, "application/json", b'{"status":"alive"}'
+            if path == "/v2/health/live":
+                return 200, "application/json", b'{"live":true}'
             if path in ("/health", "/health/ready"):
                 return 503, "application/json", json.dumps(self._health()).encode()
             if path == "/metrics":

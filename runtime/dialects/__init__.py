@@ -12,6 +12,7 @@ from fastapi import APIRouter
 from runtime.entry import Answer
 from runtime.health import Health
 from runtime.repository import Repository
+from runtime.settings import Settings
 from runtime.tensors import Signature, Tensor
 
 # The forms of a request that its answer repeats: one row, rows, tensors by name.
@@ -84,8 +85,17 @@ def _nowhere(headers: Mapping[bytes, bytes]) -> int | None:
     return None
 
 
-def _nothing(repository: Repository, health: Health) -> APIRouter:
-    del repository, health
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What the paths of a dialect that do not predict answer from."""
+
+    repository: Repository
+    health: Health
+    settings: Settings
+
+
+def _nothing(serving: Serving) -> APIRouter:
+    del serving
     return APIRouter()
 
 
@@ -108,5 +118,5 @@ class Dialect:
     refusals: Refusals
     openapi: Callable[[Signature, Mapping[str, Any]], dict[str, Any]]
     tensors_at: Callable[[Mapping[bytes, bytes]], int | None] = _nowhere
-    routes: Callable[[Repository, Health], APIRouter] = _nothing
+    routes: Callable[[Serving], APIRouter] = _nothing
     root: str = ""

@@ -53,10 +53,18 @@ def _decode(document: Any, body: bytes | bytearray, signature: Signature) -> Cal
     if form == "inputs":
         tensors = rows.by_name(values, form, signature)
         return Call(tensors, signature.check(tensors), outputs, NAMED)  # type: ignore[arg-type]
+    call = of_form(form, values, signature)
+    call.outputs = outputs
+    return call
+
+
+def of_form(form: str, values: Any, signature: Signature) -> Call:
+    """The rows that stand under one of the forms' keys; raises InputMismatch."""
     if not signature.batched:
         raise InputMismatch(f"this model has no row axis, so {form!r} cannot be taken: {rows.inputs_hint(signature)}")
     tensors = _FORMS[form](values, form, signature)
-    return Call(tensors, signature.check(tensors), outputs, ROW if form == "features" else ROWS)  # type: ignore[arg-type]
+    shape = ROW if form == "features" else ROWS
+    return Call(tensors, signature.check(tensors), signature.default_outputs, shape)  # type: ignore[arg-type]
 
 
 def _split(values: Any, where: str, signature: Signature) -> rows.Tensors:

@@ -14,12 +14,17 @@ def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any
 
     `example`: one row's inputs by name, as Python values with the row axis.
     """
-    forms, examples = _forms(signature, example)
     names = {"type": "array", "items": {"enum": [spec.name for spec in signature.outputs]}, "minItems": 1}
-    for form in forms:
-        form["properties"]["outputs"] = {**names, "description": "outputs to compute in place of the default ones"}
+    asked = {**names, "description": "outputs to compute in place of the default ones"}
+    made = [form({name: schema}, outputs=asked) for name, schema in forms(signature).items()]
     binary = {"schema": {"type": "string", "format": "binary"}}
-    content: dict[str, Any] = {"application/json": {"schema": {"anyOf": forms}, "examples": examples}}
+    texts = {"features": ("row", "one row"), "instances": ("rows", "several rows"), "inputs": ("inputs", "tensors by name")}
+    examples = {
+        texts[name][0]: {"summary": texts[name][1], "value": {name: value}}
+        for name, value in examples_of(signature, example).items()
+        if name in texts
+    }
+    content: dict[str, Any] = {"application/json": {"schema": {"anyOf": made}, "examples": examples}}
     answers: dict[str, Any] = {"application/json": {"schema": _schema_of_answer()}, "application/x-npy": binary}
     if npy.takes(signature) and not signature.mixed:
         content["application/x-npy"] = binary
@@ -43,42 +48,51 @@ def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _forms(signature: Signature, example: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The schemas of the JSON forms that this model takes, and an example of each kind, unless that would be huge."""
+def forms(signature: Signature) -> dict[str, dict[str, Any]]:
+    """The schema of what each form holds that this model takes, by the form's name."""
     if signature.mixed:
-        values = {column.name: [value] for column, value in zip(signature.columns, _first_row(signature, example), strict=True)}
         tensors = {
             column.name: {"type": "array", "items": _schema_of_value(column), "minItems": 1} for column in signature.columns
         }
         required = [column.name for column in signature.columns if column.required]
     else:
-        values = dict(example)
         tensors = {spec.name: _schema(spec, spec.shape, f"{spec.datatype} {list(spec.shape)}") for spec in signature.inputs}
         required = list(tensors)
-    named = {"inputs": {"type": "object", "properties": tensors, "required": required, "additionalProperties": False}}
-    forms: list[dict[str, Any]] = []
-    examples: dict[str, Any] = {"inputs": {"summary": "tensors by name", "value": {"inputs": values}}}
+    named = {"type": "object", "properties": tensors, "required": required, "additionalProperties": False}
+    made: dict[str, dict[str, Any]] = {}
     if signature.batched and signature.row_multiple == 1:
         rows = [_schema_of_row(signature)]
         if signature.columns:
             rows.insert(0, _schema_of_object(signature))
-        one = _example_row(signature, example)
         # Rows are all arrays or all objects.
         lists = [{"type": "array", "items": row, "minItems": 1} for row in rows]
-        forms += [_form({"features": _any_of(rows)}), _form({"instances": _any_of(lists)}), *_frames(lists[0], signature)]
-        examples = {
-            "row": {"summary": "one row", "value": {"features": one}},
-            "rows": {"summary": "several rows", "value": {"instances": [one, one]}},
-            **examples,
-        }
+        made = {"features": _any_of(rows), "instances": _any_of(lists), **_frames(lists[0], signature)}
+    return {**made, "inputs": named}
+
+
+def examples_of(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any]:
+    """What each form holds in an example that works, by the form's name; nothing if that would be huge."""
     size = sum(math.prod(max(1, length) for length in spec.shape) for spec in signature.inputs)
-    return [*forms, _form(named)], examples if size <= _EXAMPLE_VALUES else {}
+    if size > _EXAMPLE_VALUES:
+        return {}
+    made: dict[str, Any] = {}
+    if signature.batched and signature.row_multiple == 1:
+        one = _example_row(signature, example)
+        made = {"features": one, "instances": [one, one]}
+        if signature.columns:
+            names = list(signature.column_names)
+            made["dataframe_split"] = {"columns": names, "data": [[one[name] for name in names]]}
+            made["dataframe_records"] = [one]
+    values = dict(example)
+    if signature.mixed:
+        values = {column.name: [value] for column, value in zip(signature.columns, _first_row(signature, example), strict=True)}
+    return {**made, "inputs": values}
 
 
-def _frames(objects: dict[str, Any], signature: Signature) -> list[dict[str, Any]]:
+def _frames(objects: dict[str, Any], signature: Signature) -> dict[str, dict[str, Any]]:
     """The forms in which data frames are written, for tables."""
     if not signature.columns:
-        return []
+        return {}
     # Any order of the columns is taken; the one that is shown is the training's.
     names = {"enum": [list(signature.column_names)]}
     cells = {"type": "array", "minItems": 1, "items": _schema_of_row(signature)}
@@ -88,7 +102,7 @@ def _frames(objects: dict[str, Any], signature: Signature) -> list[dict[str, Any
         "required": ["columns", "data"],
         "additionalProperties": False,
     }
-    return [_form({"dataframe_split": split}), _form({"dataframe_records": objects})]
+    return {"dataframe_split": split, "dataframe_records": objects}
 
 
 def _first_row(signature: Signature, example: Mapping[str, Any]) -> list[Any]:
@@ -96,8 +110,14 @@ def _first_row(signature: Signature, example: Mapping[str, Any]) -> list[Any]:
     return row
 
 
-def _form(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+def form(properties: dict[str, Any], **optional: Any) -> dict[str, Any]:
+    """The schema of an object with these properties and no others."""
+    return {
+        "type": "object",
+        "properties": properties | optional,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
@@ -148,9 +168,9 @@ def _schema_of_row(signature: Signature) -> dict[str, Any]:
 
 def _schema_of_object(signature: Signature) -> dict[str, Any]:
     if signature.columns:
-        made = _form({column.name: _schema_of_value(column) for column in signature.columns})
+        made = form({column.name: _schema_of_value(column) for column in signature.columns})
         return made | {"required": [column.name for column in signature.columns if column.required]}
-    return _form({spec.name: _schema(spec, () if spec.shape[1:] == (1,) else spec.shape[1:]) for spec in signature.inputs})
+    return form({spec.name: _schema(spec, () if spec.shape[1:] == (1,) else spec.shape[1:]) for spec in signature.inputs})
 
 
 def _schema_of_value(column: Column) -> dict[str, Any]:

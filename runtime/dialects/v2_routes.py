@@ -4,7 +4,7 @@ What Triton has beyond the protocol (shared memory, loading by request, statisti
 clients say why.
 """
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -12,6 +12,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from runtime import __version__
+from runtime.dialects import Serving, schema
+from runtime.dialects.schema import FLAG, TEXT, an_array, an_object
 from runtime.errors import BadRequest, BodyTooLarge, NotSupported, RuntimeFault, kind_of
 from runtime.health import Health
 from runtime.model import Model
@@ -40,39 +42,18 @@ _UNSUPPORTED: Final = (
     ("/v2/logging", "logging by request; LOG_LEVEL is set at the start"),
 )
 
-_TEXT: Final[Mapping[str, Any]] = {"type": "string"}
-_FLAG: Final[Mapping[str, Any]] = {"type": "boolean"}
+_answers: Final = partial(schema.answers, "V2Error")
+_TENSORS: Final = an_array(an_object(name=TEXT, datatype=TEXT, shape=an_array({"type": "integer"})))
+_METADATA: Final = an_object(name=TEXT, versions=an_array(TEXT), platform=TEXT, inputs=_TENSORS, outputs=_TENSORS)
+_INDEX: Final = an_array(an_object(name=TEXT, version=TEXT, state=TEXT, reason=TEXT))
+_INDEX_REQUEST: Final = {"type": "object", "properties": {"ready": FLAG}}
 
 
-def _object(**properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _array(items: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-_TENSORS: Final = _array(_object(name=_TEXT, datatype=_TEXT, shape=_array({"type": "integer"})))
-_METADATA: Final = _object(name=_TEXT, versions=_array(_TEXT), platform=_TEXT, inputs=_TENSORS, outputs=_TENSORS)
-_INDEX: Final = _array(_object(name=_TEXT, version=_TEXT, state=_TEXT, reason=_TEXT))
-_INDEX_REQUEST: Final = {"type": "object", "properties": {"ready": _FLAG}}
-
-
-def _answers(schema: Mapping[str, Any], *refusals: int, **other: Mapping[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """The responses of an operation: 200 of that schema, V2's error for the `refusals`, `s503` of a schema of its own."""
-    told = {"$ref": "#/components/schemas/V2Error"}
-    texts = {400: "Not a request that can be read", 404: "No such model", 503: "Loading, draining or failed"}
-    made = {200: schema, **dict.fromkeys(refusals, told), **{int(name[1:]): of for name, of in other.items()}}
-    return {
-        status: {"description": texts.get(status, "The answer"), "content": {"application/json": {"schema": of}}}
-        for status, of in made.items()
-    }
-
-
-def routes(repository: Repository, health: Health) -> APIRouter:
+def routes(serving: Serving) -> APIRouter:
     """The paths, for the application."""
     router = APIRouter(tags=[TAG], default_response_class=JSONResponse)
-    _add_server(router, health)
+    repository = serving.repository
+    _add_server(router, serving.health)
     _add_models(router, repository)
 
     @router.post(
@@ -91,7 +72,7 @@ def routes(repository: Repository, health: Health) -> APIRouter:
 
 
 def _add_server(router: APIRouter, health: Health) -> None:
-    @router.get("/v2", responses=_answers(_object(name=_TEXT, version=_TEXT, extensions=_array(_TEXT))))
+    @router.get("/v2", responses=_answers(an_object(name=TEXT, version=TEXT, extensions=an_array(TEXT))))
     async def server() -> JSONResponse:
         """The server's name and version, and the extensions of the protocol that it has."""
         return JSONResponse({"name": "ml-runtime", "version": __version__, "extensions": list(EXTENSIONS)})
@@ -105,8 +86,8 @@ def _add_server(router: APIRouter, health: Health) -> None:
         return JSONResponse({"ready": health.ready}, 200 if health.ready else 503)
 
     for path, endpoint, responses in (
-        ("/v2/health/live", live, _answers(_object(live=_FLAG))),
-        ("/v2/health/ready", ready, _answers(_object(ready=_FLAG), s503=_object(ready=_FLAG))),
+        ("/v2/health/live", live, _answers(an_object(live=FLAG))),
+        ("/v2/health/ready", ready, _answers(an_object(ready=FLAG), s503=an_object(ready=FLAG))),
     ):
         router.add_api_route(path, endpoint, responses=responses)
         router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
@@ -123,7 +104,7 @@ def _add_models(router: APIRouter, repository: Repository) -> None:
         """Versions, platform, inputs and outputs of one version of a model."""
         return JSONResponse(metadata(repository.get(name, version), repository))
 
-    is_ready = _object(name=_TEXT, ready=_FLAG)
+    is_ready = an_object(name=TEXT, ready=FLAG)
 
     @router.get("/v2/models/{name}/ready", responses=_answers(is_ready, 404, s503=is_ready))
     async def model_ready(name: str) -> JSONResponse:

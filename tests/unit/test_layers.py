@@ -88,6 +88,7 @@ LAYERS = [
     "cpu_budget",
     "sockets",
     "settings",
+    "platforms",
     "uri",
     "outputs",
     "tables",

@@ -58,6 +58,9 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "access_log": False,
         "kubernetes_service_host": "",
         "k_service": "",
+        "aip_predict_route": "",
+        "aip_health_route": "",
+        "azureml_model_dir": "",
     }
 
 
