@@ -27,7 +27,7 @@ from runtime.front import REQUEST_ID, Front, retry_after
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.model import describe
-from runtime.openapi import add_dialects
+from runtime.openapi import add_dialects, without_validation
 from runtime.repository import Listed, Repository
 from runtime.settings import Settings
 from runtime.upload import BodyLimits
@@ -163,8 +163,15 @@ def _add_health(app: FastAPI, health: Health) -> None:
 
 
 def _add_metadata(app: FastAPI, repository: Repository, series: Metrics) -> None:
+    text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    problems = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{problem.REFUSALS.name}"}}}
+    missing: dict[int | str, dict[str, Any]] = {
+        404: {"description": "No such model", "content": problems},
+        503: {"description": "Loading, or it could not be loaded", "content": problems},
+    }
+
     @app.head("/metrics", include_in_schema=False)
-    @app.get("/metrics", tags=["metrics"])
+    @app.get("/metrics", tags=["metrics"], responses=text, response_class=Response)
     async def prometheus() -> Response:
         """Prometheus text."""
         return Response(series.render(), media_type=metrics.CONTENT_TYPE)
@@ -174,13 +181,13 @@ def _add_metadata(app: FastAPI, repository: Repository, series: Metrics) -> None
         """Every version of every model with its metadata, as far as it is loaded, and why it is not."""
         return JSONResponse({"models": [_metadata(listed) for listed in repository.listed]})
 
-    @app.get("/models/{name}", tags=["models"])
+    @app.get("/models/{name}", tags=["models"], responses=missing)
     async def one_model(name: str) -> JSONResponse:
         """Revision, signature, classes, libraries, device and batching of a model, in its default version."""
         repository.get(name)
         return JSONResponse(_metadata(repository.find(name)))
 
-    @app.get("/models/{name}/versions/{version}", tags=["models"])
+    @app.get("/models/{name}/versions/{version}", tags=["models"], responses=missing)
     async def one_version(name: str, version: str) -> JSONResponse:
         """Revision, signature, classes, libraries, device and batching of one version of a model."""
         repository.get(name, version)
@@ -207,6 +214,7 @@ def _add_documents(app: FastAPI, repository: Repository, dialects: tuple[Dialect
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> JSONResponse:
         made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        without_validation(made)
         add_dialects(made, dialects, repository)
         prefix = request.scope.get("root_path", "")
         if prefix:

@@ -31,6 +31,14 @@ _LOADING: Final[Mapping[str, Any]] = {
 }
 
 
+def without_validation(made: dict[str, Any]) -> None:
+    """Take FastAPI's own refusals out of a document: no parameter here is ever validated by it."""
+    for item in made["paths"].values():
+        for operation in item.values():
+            operation["responses"].pop("422", None)
+    made.get("components", {}).pop("schemas", None)
+
+
 def add_dialects(made: dict[str, Any], dialects: Sequence[Dialect], repository: Repository) -> dict[str, Any]:
     """Add the predict paths to a document; made anew when it is asked for, since models may have come meanwhile.
 

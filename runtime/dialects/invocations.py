@@ -101,6 +101,9 @@ def _of_mlflow(document: Mapping[str, Any], body: bytes | bytearray, signature: 
     for key in document:
         if key not in _FORMS and key != "params":
             raise InputMismatch(f"the body has the unknown key {quoted(key)}: {did_you_mean(key, (*_FORMS, 'params'))}")
+    params = document.get("params")
+    if params is not None and type(params) is not dict:
+        raise InputMismatch(f'"params" is {kind_of(params)}, expected an object')
     if len(given) != 1:
         raise BadRequest(f"the body has {', '.join(map(repr, given)) or 'none of the known keys'}; {_HINT}")
     json_text.refuse_double_keys(document, body)

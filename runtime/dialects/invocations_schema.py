@@ -19,7 +19,7 @@ VERSION: Final[dict[int | str, dict[str, Any]]] = {200: {"description": "The ver
 def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any]:
     """The operation in the OpenAPI document; `example`: one row's inputs by name, as Python values with the row axis."""
     known, sent = predict_schema.forms(signature), predict_schema.examples_of(signature, example)
-    params = {"type": "object", "description": "taken, and means nothing here"}
+    params = {"type": ["object", "null"], "description": "taken, and means nothing here"}
     forms = [predict_schema.form({name: known[name]}, params=params) for name in _FORMS if name in known]
     examples: dict[str, Any] = {
         name: {"summary": f"MLflow: {name}", "value": {name: sent[name]}} for name in _FORMS if name in sent
@@ -36,7 +36,7 @@ def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any
     if npy.takes(signature) and not signature.mixed:
         content["application/x-npy"] = answers["application/x-npy"]
     if csv_text.takes(signature):
-        content["text/csv"] = {"schema": {"type": "string"}}
+        content |= predict_schema.csv(signature)
     if csv_text.gives(signature.main_outputs, signature):
         answers["text/csv"] = {"schema": {"type": "string"}}
     return {

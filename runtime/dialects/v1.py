@@ -82,6 +82,14 @@ _DTYPES: Final = {
 def routes(serving: Serving) -> APIRouter:
     """The models' list, their state in both protocols' words at once, and TensorFlow Serving's metadata."""
     router, repository = APIRouter(tags=[TAG]), serving.repository
+    if not serving.settings.azureml_model_dir:  # there it is Azure ML's
+
+        async def live() -> JSONResponse:
+            """200 while the event loop turns, as KServe's clients ask."""
+            return JSONResponse({"status": "alive"})
+
+        router.add_api_route("/", live, responses=v1_schema.answers(v1_schema.LIVE))
+        router.add_api_route("/", live, methods=["HEAD"], include_in_schema=False)
 
     @router.get("/v1/models", responses=v1_schema.answers(v1_schema.MODELS))
     async def models() -> JSONResponse:

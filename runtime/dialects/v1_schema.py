@@ -10,6 +10,7 @@ from runtime.tensors import Signature
 
 answers: Final = partial(schema.answers, "Error")
 
+LIVE: Final = an_object(status=TEXT)
 MODELS: Final = an_object(models=an_array(TEXT))
 _STATUS: Final = an_object(error_code=TEXT, error_message=TEXT)
 STATE: Final = an_object(

@@ -200,7 +200,8 @@ def _outputs(asked: Any, parameters: Any, signature: Signature) -> dict[str, boo
     for at, each in enumerate(asked if type(asked) is list else [asked]):
         if type(each) is not dict or type(each.get("name")) is not str:
             raise BadRequest(f'"outputs"[{at}] is no object with "name", a string: one of {", ".join(known)}')
-        name, own = each["name"], each.get("parameters") or {}
+        name, own = each["name"], each.get("parameters")
+        own = {} if own is None else own
         where = f"output {quoted(name)}"
         if name not in known:
             raise wire.unknown("output", name, known)

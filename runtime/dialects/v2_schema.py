@@ -1,15 +1,18 @@
 """V2's inference in the OpenAPI document: the served model's own tensors, and an example that works when it is sent."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from runtime.dialects import predict_schema
 from runtime.dialects.v2_routes import inputs_of
 from runtime.dialects.v2_tensors import to_text
 from runtime.tensors import DATATYPES, Signature
 
 # An image's example would make a document of megabytes.
 _EXAMPLE_VALUES: Final = 5_000
+_FEW_OUTPUTS: Final = 4
 
 _ANSWER: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -64,33 +67,65 @@ def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any
 
 
 def _request(listed: list[dict[str, Any]], signature: Signature) -> dict[str, Any]:
-    outputs = {"enum": [spec.name for spec in signature.outputs]}
-    named = {"type": "object", "properties": {"name": outputs, "parameters": {"type": "object"}}, "required": ["name"]}
+    """No schema says that the values are as many as the shape's product: so one, two and three rows are spelt out."""
+    rows = [count * signature.row_multiple for count in (1, 2, 3)] if signature.batched else [1]
+    names = [spec.name for spec in signature.outputs]
     return {
         "type": "object",
+        "description": "Inputs of one, two and three rows are spelt out; any number is taken, in any order of the inputs.",
         "properties": {
-            "id": {"type": "string"},
-            "parameters": {"type": "object"},
-            "inputs": {"type": "array", "items": {"anyOf": [_tensor(each) for each in listed]}, "minItems": 1},
-            "outputs": {"type": "array", "items": named},
+            "id": {"type": ["string", "null"]},
+            "parameters": {"type": ["object", "null"], "properties": {"binary_data_output": {"type": "boolean"}}},
+            "inputs": {"anyOf": [_exactly([_tensor(each, count, signature) for each in listed]) for count in rows]},
+            "outputs": {"anyOf": [*(_exactly([_output(name) for name in some]) for some in _subsets(names)), {"type": "null"}]},
         },
         "required": ["inputs"],
     }
 
 
-def _tensor(listed: Mapping[str, Any]) -> dict[str, Any]:
-    sizes = [{"type": "integer", "minimum": 0} if size < 0 else {"const": size} for size in listed["shape"]]
-    shape = {"type": "array", "prefixItems": sizes, "items": False, "minItems": len(sizes), "maxItems": len(sizes)}
+def _subsets(names: list[str]) -> list[tuple[str, ...]]:
+    """What may be asked for, in the model's order; of many outputs only none, one each, and all."""
+    sizes = range(len(names) + 1) if len(names) <= _FEW_OUTPUTS else (0, 1, len(names))
+    return [some for size in sizes for some in itertools.combinations(names, size)]
+
+
+def _exactly(items: list[dict[str, Any]]) -> dict[str, Any]:
+    if not items:
+        return {"type": "array", "maxItems": 0}
+    return {"type": "array", "prefixItems": items, "items": False, "minItems": len(items), "maxItems": len(items)}
+
+
+def _output(name: str) -> dict[str, Any]:
+    parameters = {"type": ["object", "null"], "properties": {"binary_data": {"type": "boolean"}}}
+    return {"type": "object", "properties": {"name": {"const": name}, "parameters": parameters}, "required": ["name"]}
+
+
+def _tensor(listed: Mapping[str, Any], rows: int, signature: Signature) -> dict[str, Any]:
+    shape = [1 if size < 0 else size for size in listed["shape"]]
+    if signature.batched:
+        shape[0] = rows
+    several = signature.mixed or len(signature.inputs) > 1
+    count = math.prod(shape)
+    values = _values(listed["name"], signature)
     return {
         "type": "object",
         "properties": {
-            "name": {"const": listed["name"]},
+            # Any name means the only input.
+            "name": {"const": listed["name"]} if several else {"type": "string", "minLength": 1},
             "datatype": {"const": listed["datatype"]},
-            "shape": shape,
-            "data": {"type": "array", "items": _VALUES[DATATYPES[listed["datatype"]].kind]},
+            "shape": {"const": shape},
+            "data": {"type": "array", "items": values, "minItems": count, "maxItems": count},
         },
         "required": ["name", "datatype", "shape", "data"],
     }
+
+
+def _values(name: str, signature: Signature) -> dict[str, Any]:
+    if signature.mixed:
+        return predict_schema.schema_of_value(next(each for each in signature.columns if each.name == name))
+    spec = next(each for each in signature.inputs if each.name == name)
+    made = {**_VALUES[spec.dtype.kind], **predict_schema.bounds(spec.dtype, spec.limit)}
+    return made | {"type": [made["type"], "null"]} if spec.nullable and spec.dtype.kind == "f" else made
 
 
 def _example(listed: list[dict[str, Any]], signature: Signature, example: Mapping[str, Any]) -> list[dict[str, Any]]:

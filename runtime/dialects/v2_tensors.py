@@ -66,7 +66,7 @@ def read(given: Any, at: int, *, binary: bool) -> Input:
             f'{where}: "shape" should be an array of at most {_AXES} whole numbers, none of them negative, such as [1, 4]'
         )
     parameters = given.get("parameters")
-    size = _size_bytes(parameters, where) if parameters else None
+    size = None if parameters is None else _size_bytes(parameters, where)
     if size is None:
         if "data" not in given:
             raise BadRequest(f'{where} has neither "data" nor the parameter "binary_data_size"')
@@ -117,7 +117,9 @@ def column_of_json(tensor: Input) -> list[Any]:
 def _values(tensor: Input) -> list[Any]:
     """Flat, and as many as the shape says."""
     shape, where = tensor.shape, tensor.where
-    data = tensor.data if type(tensor.data) is list else [tensor.data]
+    data = tensor.data if shape or type(tensor.data) is list else [tensor.data]
+    if type(data) is not list:
+        raise BadRequest(f'{where}: "data" is {kind_of(data)}, expected an array')
     if data and type(data[0]) is list:
         data = _flat(data, shape, where)
     if len(data) != tensor.elements:

@@ -356,8 +356,8 @@ def test_no_client_can_add_series(models: Models) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/predict/", "/health/", "/Predict", "/predict/x", "/models/", "/models/model/", "/models/model/versions", "/v3",
-        "//predict", "/docs/", "/docs/static/", "/docs/static/nothing.js", "/docs/static/../../app.py", "/redoc",
+        "/predict/", "/health/", "/Predict", "/predict/x", "/models/", "/models/model/", "/models/model/versions", "/v3",
+        "/docs/", "/docs/static/", "/docs/static/nothing.js", "/docs/static/../../app.py", "/redoc",
         "/docs/static/%2e%2e/app.py", "/docs/static/..%2f..%2fapp.py", "/docs/static/%2fetc%2fpasswd", "/%00", "/predict%00",
         "/" + "x" * 10_000, "/models/a%2fb", "/%0d%0aSet-Cookie:%20a=b",
     ],

@@ -6,6 +6,7 @@ columns take missing values, how large numbers may be, and where texts and numbe
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 Try = Callable[[Inputs, Array], str]
 
 _TRIALS_S: Final = 3.0
+# What hardly any row holds, and what no step of a model that computes in double precision makes infinite.
+_LARGE: Final = 1e300
 
 
 def find(model: Any, first: Any, manifest: Manifest, takes: Try, name: str) -> Inputs:
@@ -76,14 +79,20 @@ def _check_said(inputs: Inputs, takes: Try) -> None:
 
 
 def _with_limit(inputs: Inputs, takes: Try) -> Inputs:
-    """Some models compute in single precision, in which larger numbers have no place."""
+    """Some models compute in single precision, in which larger numbers have no place; in others the largest overflow."""
     row = inputs.example.copy()
     numbers = [at for at, c in enumerate(inputs.columns) if c.dtype.kind == "f" and c.categories is None and not c.unused]
-    if row.dtype == object:
-        row[0, numbers] = 1e300
-    else:
-        row[:] = 1e300
-    limit = float(np.finfo(np.float32).max) if takes(inputs, row) else math.inf
+
+    def too_large(number: float) -> bool:
+        for signed in (number, -number):
+            row[(0, numbers) if row.dtype == object else ...] = signed
+            if takes(inputs, row):
+                return True
+        return False
+
+    limit = math.inf
+    if too_large(sys.float_info.max):
+        limit = float(np.finfo(np.float32).max) if too_large(_LARGE) else _LARGE
     return replace(inputs, limit=limit, columns=tuple(replace(column, limit=limit) for column in inputs.columns))
 
 
