@@ -83,13 +83,15 @@ def create_app(
         access=settings.access_log,
     )
     _add_errors(app, dialects)
+    # The last ones' paths are a platform's to choose, so that they go before all others.
+    for dialect in reversed(dialects):
+        app.include_router(dialect.routes(Serving(repository, health, settings)))
     _add_health(app, health)
     _add_metadata(app, repository, series)
     _add_documents(app, repository, dialects)
     for dialect in dialects:
         endpoint = _ByName(front, dialect)
         app.router.routes.extend(Route(path, endpoint, methods=["POST"], include_in_schema=False) for path in dialect.paths)
-        app.include_router(dialect.routes(Serving(repository, health, settings)))
     return front
 
 

@@ -306,7 +306,7 @@ def survey() -> list[Variable]:
             problems.get(name, ""),
         )
         for name, field in Settings.model_fields.items()
-        if name not in OF_THE_PLATFORM
+        if name not in OF_THE_PLATFORM or name in own
     ]
 
 

@@ -55,6 +55,8 @@ class Supervisor:
             self._metrics.render,
             root_path=settings["root_path"],
             header_timeout_s=settings["header_timeout_s"],
+            # Some platforms ask there whether it is ready.
+            root_is_live=not settings["azureml_model_dir"] and settings["aip_health_route"] != "/",
         )
         processes = Processes(settings, workers, self._loop, listener.fileno(), self._board, os.environ)
         self._source: FetchedSource | SourceWatch = (

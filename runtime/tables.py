@@ -4,6 +4,7 @@ The dialects call `from_rows` for JSON, CSV and data frames alike, so that one v
 come from the signature, never from what came. Everything here is pure and runs on the event loop.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -86,6 +87,8 @@ def _checked(column: Column, values: list[Any], place: Place, at: int) -> list[A
         if any(v is not None and not -largest <= v <= largest for v in values):
             too = f"is larger than this model's numbers can be, which is {largest:.8g}"
             raise refuse(lambda v: v is not None and not -largest <= v <= largest, too)
+    if column.either and any(type(v) is float and math.isinf(v) for v in values):
+        raise refuse(lambda v: type(v) is float and math.isinf(v), "is an infinity, which this model does not take")
     if column.datetime:
         return [_datetime(value, row, place, at) for row, value in enumerate(values)]
     return values

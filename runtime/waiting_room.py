@@ -44,6 +44,7 @@ class WaitingRoom:
         *,
         root_path: str,
         header_timeout_s: float,
+        root_is_live: bool = True,
     ) -> None:
         self._selector = selector
         self._listener = listener
@@ -51,6 +52,7 @@ class WaitingRoom:
         self._metrics = metrics
         self._root_path = root_path
         self._header_timeout_s = header_timeout_s
+        self._root_is_live = root_is_live
         self._visitors: set[_Visitor] = set()
         # The other half is for those who are to serve.
         self._most = min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
@@ -165,6 +167,8 @@ class WaitingRoom:
         """Status, type and body of an answer."""
         if method in ("GET", "HEAD"):
             if path == "/health/live":
+                return 200, "application/json", b'{"status":"alive"}'
+            if path == "/" and self._root_is_live:  # as KServe's V1 asks
                 return 200, "application/json", b'{"status":"alive"}'
             if path == "/v2/health/live":
                 return 200, "application/json", b'{"live":true}'

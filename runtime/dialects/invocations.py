@@ -68,6 +68,8 @@ def decode(request: Request, signature: Signature) -> Call:
         offered = _TYPES if csv_text.gives(call.outputs, signature) else (media.JSON, media.NPY)
         call.media, parameters = media.accepted(accept, offered)
         call.header = parameters.get("header") == "present"
+        if call.media == media.NPY and len(call.outputs) > 1:
+            predict.choose_one(call, signature)
     return call
 
 

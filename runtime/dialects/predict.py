@@ -53,7 +53,7 @@ def decode(request: Request, signature: Signature) -> Call:
         call.media, parameters = media.accepted(accept, _offered(call, signature))
         call.header = parameters.get("header") != "absent"
         if call.media == media.NPY and len(call.outputs) > 1:
-            _choose_one(call, signature)
+            choose_one(call, signature)
     return call
 
 
@@ -87,9 +87,10 @@ def _offered(call: Call, signature: Signature) -> tuple[str, ...]:
     return _TYPES if csv_text.gives(call.outputs, signature) else (media.JSON, media.NPY)
 
 
-def _choose_one(call: Call, signature: Signature) -> None:
+def choose_one(call: Call, signature: Signature) -> None:
     """One array is what a .npy file holds: of the usual outputs the first, and what was asked for must be one."""
-    if call.outputs is not signature.default_outputs:
+    # The very tuples of the signature are what a body without "outputs" got.
+    if call.outputs is not signature.default_outputs and call.outputs is not signature.main_outputs:
         asked = len(call.outputs)
         raise NotAcceptable(f"{asked} outputs are asked for, but an answer in {media.NPY} holds one; name one, or ask for JSON")
     call.outputs = call.outputs[:1]

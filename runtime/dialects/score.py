@@ -42,7 +42,7 @@ def decode(request: Request, signature: Signature) -> Call:
     try:
         if len(given) > 1:
             raise InputMismatch(f'the body has both "input_data" and "data", {_HINT}')
-        json_text.refuse_double_keys(document, body)
+        json_text.refuse_double_keys(_KEYS, body)
         return _rows(given[0], document[given[0]], signature)
     except InputMismatch:
         if json_text.is_too_deep(document):

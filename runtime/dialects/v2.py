@@ -130,6 +130,11 @@ def _tensors(inputs: list[Any], raw: memoryview, signature: Signature, *, binary
         names = ", ".join(quoted(tensor.name) for tensor in given.values() if tensor.data is None) or "no tensor"
         raise BadRequest(f"{len(raw):,} bytes follow the JSON, but the binary_data_size of {names} is {declared:,} bytes")
     specs = _specs(given, signature)
+    objects = sum(tensor.elements for tensor in given.values() if not specs or tensor.datatype == "BYTES")
+    if objects > wire.MAX_ELEMENTS:
+        raise BadRequest(
+            f"the inputs hold {objects:,} values of texts and columns, expected {wire.MAX_ELEMENTS:,} at most: send fewer rows"
+        )
     arrays: dict[str, Array] = {}
     columns: dict[str, list[Any]] = {}
     start = 0

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from runtime.dialects import json_text
 from runtime.errors import BadRequest, InputMismatch, NotSupported, did_you_mean, kind_of, plural, quoted
 from runtime.tensors import DATATYPES, Array, TensorSpec, from_flat
 
@@ -22,7 +23,10 @@ Bytes = bytes | bytearray | memoryview
 
 _AXES: Final = 16
 _LENGTH_BYTES: Final = 4
-# They become Python values, which costs as much as JSON does.
+_TEXT_BYTES: Final = 8 * 2**20
+# What a shape may mean beside its zeros, which numpy refuses only when it makes the array.
+_MOST: Final = 2**48
+# Of all tensors that become Python values, texts and columns: they cost as much as JSON does.
 MAX_ELEMENTS: Final = 500_000
 _SHARED_MEMORY: Final = "shared_memory_region"
 _NATIVE: Final = sys.byteorder == "little"
@@ -65,6 +69,8 @@ def read(given: Any, at: int, *, binary: bool) -> Input:
         raise BadRequest(
             f'{where}: "shape" should be an array of at most {_AXES} whole numbers, none of them negative, such as [1, 4]'
         )
+    if math.prod(size or 1 for size in shape) > _MOST:
+        raise BadRequest(f"{where}: the shape {shape} means more values than any body holds")
     parameters = given.get("parameters")
     size = None if parameters is None else _size_bytes(parameters, where)
     if size is None:
@@ -109,9 +115,12 @@ def of_json(tensor: Input, *, nullable: bool) -> Array:
 def column_of_json(tensor: Input) -> list[Any]:
     """The values of one column as they stand in the JSON, null for a missing one; raises BadRequest, InputMismatch."""
     values = _values(tensor)
-    there = [value for value in values if value is not None]
-    from_flat(TensorSpec(tensor.name, tensor.datatype, (-1,)), there, [len(there)], tensor.where)
-    return values
+    spec = TensorSpec(tensor.name, tensor.datatype, (-1,))
+    instead = "" if spec.dtype.kind == "O" else spec.dtype.type(0).item()
+    full = [instead if value is None else value for value in values]
+    # What was declared is what is meant: an FP32 is rounded as one.
+    typed = from_flat(spec, full, [len(full)], tensor.where).tolist()
+    return [None if given is None else value for given, value in zip(values, typed, strict=True)]
 
 
 def _values(tensor: Input) -> list[Any]:
@@ -160,8 +169,6 @@ def of_bytes(tensor: Input, raw: memoryview) -> Array:
 
 def _texts(tensor: Input, raw: memoryview) -> Array:
     count, where = tensor.elements, tensor.where
-    if count > MAX_ELEMENTS:
-        raise BadRequest(f"{where} holds {count:,} texts, expected {MAX_ELEMENTS:,} at most; send it in pieces")
     if count * _LENGTH_BYTES > len(raw):
         raise BadRequest(
             f"{where}: {count:,} elements of BYTES take at least {count * _LENGTH_BYTES:,} bytes, but "
@@ -186,13 +193,18 @@ def _texts(tensor: Input, raw: memoryview) -> Array:
 
 def as_objects(array: Array, where: str) -> Array:
     """Texts of JSON objects as those objects, for a model whose rows are such; raises InputMismatch."""
+    texts = array.ravel().tolist()
+    containers = sum(text.count("[") + text.count("{") for text in texts)
+    if sum(map(len, texts)) > _TEXT_BYTES or containers > json_text.MAX_CONTAINERS:
+        most = f"{_TEXT_BYTES:,} characters or {json_text.MAX_CONTAINERS:,} arrays and objects"
+        raise BadRequest(f"{where} holds more than {most}; send it in pieces")
     made = np.empty(array.shape, dtype=object)
     for at, text in np.ndenumerate(array):
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:
             value = None
-        if type(value) is not dict:
+        if type(value) is not dict or json_text.is_too_deep(value):
             raise InputMismatch(f"{where} at {list(at)}: expected the text of a JSON object, values by feature")
         made[at] = value
     return made
@@ -219,7 +231,8 @@ def to_bytes(array: Array, datatype: str) -> Bytes:
         texts = [to_text(value).encode() for value in array.ravel().tolist()]
         return b"".join(chain.from_iterable((len(text).to_bytes(_LENGTH_BYTES, "little"), text) for text in texts))
     dtype = DATATYPES[datatype]
-    return np.ascontiguousarray(array, dtype if _NATIVE else dtype.newbyteorder("<")).data.cast("B")
+    made = np.ascontiguousarray(array, dtype if _NATIVE else dtype.newbyteorder("<"))
+    return made.data.cast("B") if made.size else b""  # a view of nothing cannot be cast
 
 
 def unknown(what: str, name: str, known: Sequence[str]) -> InputMismatch:

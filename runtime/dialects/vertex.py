@@ -31,7 +31,7 @@ def decode(request: Request, signature: Signature) -> Call:
 
 def _routes(serving: Serving) -> APIRouter:
     router, path = APIRouter(tags=[TAG]), serving.settings.aip_health_route
-    if path and path not in ("/health", "/health/ready", "/health/live", "/ping"):
+    if path and path not in ("/health", "/health/ready", "/ping"):  # which are just that
 
         async def health() -> JSONResponse:
             """200 if predictions are answered."""

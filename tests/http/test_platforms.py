@@ -129,6 +129,14 @@ def test_vertex_before_a_model_answers() -> None:
     serving(None, talk, **VERTEX)
 
 
+@pytest.mark.parametrize("path", ["/", "/health/live", "/version", "/v2/health/live"])
+def test_the_health_check_of_vertex_is_ready_and_not_live(path: str) -> None:
+    async def talk(application: Application) -> None:
+        assert (await application.client.get(path)).status_code == 503
+
+    serving(None, talk, aip_predict_route="/vertex", aip_health_route=path)
+
+
 def test_azure_ml(models: Models) -> None:
     async def talk(application: Application) -> httpx.Response:
         assert (await application.client.post("/score", json={"data": [FLOWER]})).json() == [0]

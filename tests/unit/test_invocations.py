@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 import pytest
 
-from runtime.dialects import Dialect, Request, score, vertex
+from runtime.dialects import Dialect, Request, score, v1, vertex
 from runtime.dialects import invocations as module
 from runtime.entry import Answer
 from runtime.errors import BadRequest, InputMismatch, NotAcceptable, RuntimeFault, UnsupportedType
@@ -160,6 +160,20 @@ def test_what_does_not_fit(
         ask(dialect, body, of, kind)
     assert type(caught.value) is fault
     assert words in str(caught.value)
+
+
+def test_several_outputs_have_no_place_in_npy() -> None:
+    asked = {"instances": [ROW], "outputs": ["predict_proba", "decision_function"]}
+    with pytest.raises(NotAcceptable, match="2 outputs are asked for"):
+        ask(INVOCATIONS, asked, accept="application/x-npy")
+
+
+def test_many_keys_cost_little() -> None:
+    """Neither each is looked for in the body, nor each compared with the known ones: that would take minutes."""
+    keys = {f"k{i}": 0 for i in range(100_000)}
+    assert ask(SCORE, {"data": [ROW], **keys})[2] == [2]
+    with pytest.raises(InputMismatch, match="neither"):
+        v1.decode(Request(orjson.dumps(keys), {}), TABLE)
 
 
 def test_a_type_that_nobody_answers_in() -> None:

@@ -93,3 +93,5 @@ def test_a_route_that_is_no_path(platform: pytest.MonkeyPatch, route: str) -> No
     platform.setenv("AIP_PREDICT_ROUTE", route)
     with pytest.raises(BadSetting, match=r"^AIP_PREDICT_ROUTE: "):
         settings.load()
+    (told,) = [variable for variable in settings.survey() if variable.name == "AIP_PREDICT_ROUTE"]
+    assert told.problem.startswith("AIP_PREDICT_ROUTE: ")

@@ -81,7 +81,8 @@ def answered(call: Call, of: Signature, start: int = 0, stop: int = 1, **outputs
     headers, body = encode(call, Answer(Outputs(outputs), start, stop, 0.0, 0.0), of)
     given = dict(headers)
     length = int(given.get(b"inference-header-content-length", len(body)))
-    assert given[b"content-type"] == (b"application/json" if length == len(body) else b"application/octet-stream")
+    binary_form = b"inference-header-content-length" in given
+    assert given[b"content-type"] == (b"application/octet-stream" if binary_form else b"application/json")
     return orjson.loads(body[:length]), body[length:]
 
 
@@ -302,8 +303,10 @@ def test_an_element_that_is_no_text_is_written_as_json() -> None:
     ("given", "words"),
     [
         (tensor(ROW, [1, 5]), "input 'input': the shape [1, 5] means 5 values, but \"data\" holds 4"),
-        (tensor(ROW, [16, 2**60 + 2]), "input 'input': the shape [16, 1152921504606846978] means"),
-        (tensor(ROW, [2**63, 2**63, 0]), "means 0 values"),
+        (tensor(ROW, [16, 2**60 + 2]), "input 'input': the shape [16, 1152921504606846978] means more values"),
+        (tensor(ROW, [16, 2**30]), "input 'input': the shape [16, 1073741824] means 17179869184 values, but"),
+        (tensor([], [0, 2**64 - 1]), "means more values than any body holds"),
+        (tensor([], [2**62, 0, 4]), "means more values than any body holds"),
         (tensor(ROW, [-1, 4]), 'input \'input\': "shape" should be an array'),
         (tensor(ROW, [1.0, 4]), '"shape" should be an array'),
         (tensor(ROW, [True, 4]), '"shape" should be an array'),
@@ -392,7 +395,7 @@ LITTLE = np.array([ROW]).tobytes()
         ),
         (binary((tensor(None), LITTLE[:-1])), 'the shape [1, 4] of FP64 takes 32 bytes, but "binary_data_size" is 31'),
         (binary((tensor(None, parameters={"binary_data_size": 2**60}), LITTLE)), "binary_data_size of 'input' is 1,152,921"),
-        (binary((tensor(None, (16, 2**60 + 2)), LITTLE)), "takes 147,573,952,589,676,413,184 bytes"),
+        (binary((tensor(None, (16, 2**60 + 2)), LITTLE)), "means more values than any body holds"),
         (binary((tensor(None), np.array([[1, 2, np.nan, 4]]).tobytes())), "input 'input' holds a NaN at [0, 2]"),
         (binary((tensor(None), np.array([[1, np.inf, 3, 4]]).tobytes())), "the value of input 'input' at [0, 1] is larger"),
         (binary((tensor(None, (0, 4)), b"")), "there are zero rows"),
@@ -411,7 +414,7 @@ def test_what_is_said_of_binary_tensors(given: Request, words: str) -> None:
         (b"\x01\0\0\0ab", (1,), '1 bytes of "binary_data_size" are left after its 1 elements'),
         (b"\x01\0\0\0a", (2,), '2 elements of BYTES take at least 8 bytes, but "binary_data_size" is 5'),
         (b"\x01\0\0\0\xff", (1,), "element 0 is not UTF-8"),
-        (b"\x01\0\0\0a", (2**40,), "holds 1,099,511,627,776 texts, expected 500,000 at most"),
+        (b"\x01\0\0\0a", (2**40,), "the inputs hold 1,099,511,627,776 values of texts"),
         (b"\x01\0\0\0a\x03\0\0", (2,), "is longer than what is left"),
     ],
 )
@@ -455,6 +458,36 @@ def test_what_is_not_supported(given: Request, words: str) -> None:
 def test_where_the_tensors_begin() -> None:
     assert tensors_at({}) is None
     assert tensors_at({b"inference-header-content-length": b"12"}) == 12
+
+
+def test_what_becomes_python_values_is_limited_over_all_inputs() -> None:
+    columns = [(tensor(None, (200_000,), "UINT8", name), bytes(200_000)) for name in ("age", "income", "score")]
+    assert "the inputs hold 600,000 values of texts and columns, expected 500,000 at most" in refused(binary(*columns), NAMED)
+    texts = "{" + '"a":' + "[[]," + "[]," * 200_000 + "1]}"
+    raw = struct.pack("<I", len(texts)) + texts.encode()
+    assert "200,000 arrays and objects" in refused(binary((tensor(None, (1,), "BYTES"), raw)), OBJECTS)
+    deep = '{"a":' + "[" * 150 + "]" * 150 + "}"
+    assert "expected the text of a JSON object" in refused(request(tensor([deep], (1,), "BYTES")), OBJECTS)
+
+
+def test_a_column_is_the_datatype_that_it_says_in_either_form() -> None:
+    given = [(name, np.array([0.1], np.float32)) for name in NAMED.column_names]
+    as_json = request(*(tensor([0.1], (1,), "FP32", name) for name, _ in given))
+    as_bytes = binary(*((tensor(None, (1,), "FP32", name), raw.tobytes()) for name, raw in given))
+    whole = request(tensor([0.1, 0.1, 0.1], (1, 3), "FP32"))
+    assert decoded(as_json, NAMED) == decoded(as_bytes, NAMED) == decoded(whole, NAMED)
+    wrong = request(
+        tensor([None, 1.0, "x"], (3,), name="age"), *(tensor([1.0] * 3, (3,), name=name) for name in ("income", "score"))
+    )
+    assert "input 'age'[2] is a string" in refused(wrong, NAMED)
+
+
+def test_an_output_that_holds_nothing() -> None:
+    for flag in (False, True):
+        call = decode(request(tensor(ROW), parameters={"binary_data_output": flag}), TABLE)
+        call.named = {"y": flag}  # type: ignore[attr-defined]
+        told, raw = answered(call, TABLE, y=np.empty((1, 0, 4), np.float32))
+        assert (told["outputs"][0]["shape"], raw) == ([1, 0, 4], b"")
 
 
 def test_an_error() -> None:

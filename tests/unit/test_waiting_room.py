@@ -72,6 +72,8 @@ def get(path: str, method: str = "GET") -> bytes:
     ("path", "status", "body"),
     [
         ("/health/live", 200, {"status": "alive"}),
+        ("/v2/health/live", 200, {"live": True}),
+        ("/", 200, {"status": "alive"}),
         ("/health/ready", 503, {"status": "loading", "phase": "loading model 'churn', version '1'"}),
         ("/health?verbose=1", 503, {"status": "loading", "phase": "loading model 'churn', version '1'"}),
         ("/proxied/health/live", 200, {"status": "alive"}),
