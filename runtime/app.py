@@ -39,12 +39,10 @@ _CHOSEN: Final[tuple[Callable[[Settings], Dialect | None], ...]] = (vertex.diale
 _DOCS: Final = Path(__file__).parent / "docs"
 
 
-def dialects_of(settings: Settings, always: tuple[Dialect, ...] = DIALECTS) -> tuple[Dialect, ...]:
-    """All dialects; a path that the platform chose is its own, whoever else has it."""
-    chosen = tuple(made for make in _CHOSEN if (made := make(settings)) is not None)
+def _without(chosen: tuple[Dialect, ...], always: tuple[Dialect, ...]) -> tuple[Dialect, ...]:
+    """The dialects that are always there; a path that the platform chose is its own, whoever else has it."""
     taken = {path for dialect in chosen for path in dialect.paths}
-    others = [replace(dialect, paths=tuple(path for path in dialect.paths if path not in taken)) for dialect in always]
-    return (*others, *chosen)
+    return tuple(replace(each, paths=tuple(path for path in each.paths if path not in taken)) for each in always)
 
 
 def create_app(
@@ -56,7 +54,8 @@ def create_app(
     dialects: tuple[Dialect, ...] = DIALECTS,
 ) -> Front:
     """The ASGI callable of a worker. The models come later, by `Front.serve`."""
-    dialects = dialects_of(settings, dialects)
+    chosen = tuple(made for make in _CHOSEN if (made := make(settings)) is not None)
+    dialects = (*_without(chosen, dialects), *chosen)
     app = FastAPI(
         title="ml-runtime",
         version=__version__,
@@ -83,15 +82,17 @@ def create_app(
         access=settings.access_log,
     )
     _add_errors(app, dialects)
-    # The last ones' paths are a platform's to choose, so that they go before all others.
-    for dialect in reversed(dialects):
-        app.include_router(dialect.routes(Serving(repository, health, settings)))
+    serving = Serving(repository, health, settings)
+    for dialect in chosen:  # before all others, whose paths they may have
+        app.include_router(dialect.routes(serving))
     _add_health(app, health)
     _add_metadata(app, repository, series)
     _add_documents(app, repository, dialects)
     for dialect in dialects:
         endpoint = _ByName(front, dialect)
         app.router.routes.extend(Route(path, endpoint, methods=["POST"], include_in_schema=False) for path in dialect.paths)
+        if dialect not in chosen:
+            app.include_router(dialect.routes(serving))
     return front
 
 
