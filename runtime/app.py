@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from runtime import __version__, metrics
-from runtime.dialects import Dialect, Refusals, Serving, invocations, predict, problem, score, v1, v2, vertex
+from runtime.dialects import Dialect, Refusals, Serving, add_probe, invocations, predict, problem, score, v1, v2, vertex
 from runtime.errors import RuntimeFault, quoted
 from runtime.front import REQUEST_ID, Front, retry_after
 from runtime.health import Health
@@ -159,10 +159,8 @@ def _add_health(app: FastAPI, health: Health) -> None:
 
     responses: dict[int | str, dict[str, Any]] = {503: {"description": "Loading, draining or failed"}}
     for path in ("/health", "/health/ready"):
-        app.add_api_route(path, ready, tags=tags, responses=responses, operation_id=path.strip("/").replace("/", "_"))
-        app.add_api_route(path, ready, methods=["HEAD"], include_in_schema=False)
-    app.add_api_route("/health/live", live, tags=tags)
-    app.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=False)
+        add_probe(app, path, ready, tags=tags, responses=responses, operation_id=path.strip("/").replace("/", "_"))
+    add_probe(app, "/health/live", live, tags=tags)
 
 
 def _add_metadata(app: FastAPI, repository: Repository, series: Metrics) -> None:

@@ -40,11 +40,11 @@ def fitted(array: Array, spec: TensorSpec, what: str = "the array") -> Array:
         # A copy where these are the body's bytes: some models write into what they are given.
         made: Array = np.require(array, want, ["C", "A", "W"])
     if want.kind == "f":
-        check_floats(made, spec, what)
+        _check_floats(made, spec, what)
     return made
 
 
-def check_floats(array: Array, spec: TensorSpec, what: str = "the array") -> None:
+def _check_floats(array: Array, spec: TensorSpec, what: str = "the array") -> None:
     """Raise InputMismatch for a NaN where the model takes none, and for what is larger than it takes."""
     if not array.size:
         return

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 
 from runtime.entry import Answer
 from runtime.health import Health
@@ -92,6 +92,12 @@ class Serving:
     repository: Repository
     health: Health
     settings: Settings
+
+
+def add_probe(router: APIRouter | FastAPI, path: str, endpoint: Callable[..., Any], **shown: Any) -> None:
+    """A path that probes ask, by GET and by HEAD; `shown` is for the document, as `add_api_route` takes it."""
+    router.add_api_route(path, endpoint, **shown)
+    router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
 
 
 def _nothing(serving: Serving) -> APIRouter:

@@ -23,12 +23,11 @@ from runtime.dialects import (
     Refusals,
     Request,
     Serving,
-    csv_text,
+    add_probe,
     invocations_schema,
     json_body,
     json_text,
     media,
-    npy,
     predict,
     predictions,
 )
@@ -37,7 +36,6 @@ from runtime.errors import BadRequest, InputMismatch, did_you_mean, kind_of, quo
 from runtime.tensors import Signature
 
 TAG: Final = "SageMaker and MLflow"
-_TYPES: Final = (media.JSON, media.CSV, media.NPY)
 _FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _OURS: Final = ("features", "outputs")
 _HINT: Final = (
@@ -53,23 +51,16 @@ WHOLE: Final = "whole"
 
 def decode(request: Request, signature: Signature) -> Call:
     """From the request to checked tensors; raises BadRequest, UnsupportedType, NotAcceptable or InputMismatch."""
-    kind, parameters = media.content_type(request.headers.get(b"content-type"), _TYPES)
+    kind, parameters = media.content_type(request.headers.get(b"content-type"), predict.TYPES)
     body: Any = request.body
     if kind == media.JSON:
         call = of_json(body, signature)
     else:
-        tensors = npy.decode(body, signature) if kind == media.NPY else csv_text.decode(
-            body, parameters.get("header", ""), signature
-        )  # fmt: skip
-        rows = signature.check(tensors)  # type: ignore[arg-type]
-        call = Call(tensors, rows, predictions.outputs_of(signature), PREDICTIONS)
+        call = predict.of_table(kind, parameters, body, signature)
+        call.outputs, call.form = predictions.outputs_of(signature), PREDICTIONS
     accept = request.headers.get(b"accept")
     if accept is not None:
-        offered = _TYPES if csv_text.gives(call.outputs, signature) else (media.JSON, media.NPY)
-        call.media, parameters = media.accepted(accept, offered)
-        call.header = parameters.get("header") == "present"
-        if call.media == media.NPY and len(call.outputs) > 1:
-            predict.choose_one(call, signature)
+        predict.choose_media(call, accept, signature, header=False)
     return call
 
 
@@ -82,11 +73,10 @@ def of_json(body: bytes | bytearray, signature: Signature) -> Call:
         if type(document) is not dict:
             raise InputMismatch(f"the body is {kind_of(document)}, {_HINT}")
         if any(key in document for key in _OURS):
-            return json_body.decode(body, signature)
+            return json_body.of_document(document, body, signature)
         return _of_mlflow(document, body, signature)
     except InputMismatch:
-        if json_text.is_too_deep(document):
-            raise json_text.too_deep() from None
+        json_text.refuse_too_deep(document)
         raise
 
 
@@ -126,13 +116,8 @@ def encode(call: Call, answer: Answer, signature: Signature) -> Encoded:
     """Headers and bytes of the answer; raises NotAcceptable or NotRepresentable."""
     if call.form in (NAMED, ROWS, ROW) or call.media != media.JSON:
         return predict.encode(call, answer, signature)
-    if call.form is WHOLE:
-        document: Any = {"predictions": predictions.by_name(call, answer, signature)}
-    elif call.form is BARE:
-        document = predictions.by_row(call, answer, signature)
-    else:
-        document = {"predictions": predictions.by_row(call, answer, signature)}
-    return predictions.AS_JSON, predictions.written(document)
+    made = (predictions.by_name if call.form is WHOLE else predictions.by_row)(call, answer, signature)
+    return json_text.AS_JSON, json_text.written(made if call.form is BARE else {"predictions": made})
 
 
 # MLflow's words for a status.
@@ -174,12 +159,8 @@ def routes(serving: Serving) -> APIRouter:
         """The server's version."""
         return PlainTextResponse(__version__)
 
-    for path, endpoint, responses in (
-        ("/ping", ping, invocations_schema.PING),
-        ("/version", version, invocations_schema.VERSION),
-    ):
-        router.add_api_route(path, endpoint, responses=responses, response_class=Response)
-        router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+    add_probe(router, "/ping", ping, responses=invocations_schema.PING, response_class=Response)
+    add_probe(router, "/version", version, responses=invocations_schema.VERSION, response_class=Response)
     return router
 
 

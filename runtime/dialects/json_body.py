@@ -24,7 +24,11 @@ _SPLIT: Final = ("columns", "data", "index")
 
 def decode(body: bytes | bytearray, signature: Signature) -> Call:
     """From the body's bytes to checked tensors; raises BadRequest or InputMismatch."""
-    document = json_text.parse(body, _HINT)
+    return of_document(json_text.parse(body, _HINT), body, signature)
+
+
+def of_document(document: Any, body: bytes | bytearray, signature: Signature) -> Call:
+    """From what the body was parsed to; raises BadRequest or InputMismatch."""
     if type(document) is dict and len(document) == 1:
         row = signature.take_row(document.get("features"))
         if row is not None and b"\\" not in body and body.count(b'"features"') == 1:
@@ -32,8 +36,7 @@ def decode(body: bytes | bytearray, signature: Signature) -> Call:
     try:
         return _decode(document, body, signature)
     except InputMismatch:
-        if json_text.is_too_deep(document):
-            raise json_text.too_deep() from None
+        json_text.refuse_too_deep(document)
         raise
 
 
@@ -60,8 +63,7 @@ def _decode(document: Any, body: bytes | bytearray, signature: Signature) -> Cal
 
 def of_form(form: str, values: Any, signature: Signature) -> Call:
     """The rows that stand under one of the forms' keys; raises InputMismatch."""
-    if not signature.batched:
-        raise InputMismatch(f"this model has no row axis, so {form!r} cannot be taken: {rows.inputs_hint(signature)}")
+    rows.check_row_axis(form, signature)
     tensors = _FORMS[form](values, form, signature)
     shape = ROW if form == "features" else ROWS
     return Call(tensors, signature.check(tensors), signature.default_outputs, shape)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Reading a JSON body under limits that keep the event loop turning: for every dialect, so that all refuse the same."""
+"""JSON bodies, for every dialect: read under limits that keep the event loop turning, refused in the same words, written."""
 
 import gc
 import json
@@ -8,13 +8,16 @@ from typing import Any, Final
 
 import orjson
 
-from runtime.errors import BadRequest, quoted
+from runtime.errors import BadRequest, NotRepresentable, quoted
 
 MAX_DEPTH: Final = 100
 
 # Small arrays cost more time and memory than their bytes: 8 MiB of `[],` stall the loop for 1.6 s and take 250 MiB.
 MAX_CONTAINERS: Final = 200_000
 _LARGE_BYTES: Final = MAX_CONTAINERS
+
+# The headers of a JSON answer.
+AS_JSON: Final = ((b"content-type", b"application/json"),)
 
 
 def parse(body: bytes | bytearray, hint: str) -> Any:
@@ -56,19 +59,24 @@ def refuse_double_keys(keys: Iterable[str], body: bytes | bytearray) -> None:
     try:
         json.loads(body, object_pairs_hook=remember)
     except RecursionError:
-        raise too_deep() from None
+        raise _too_deep() from None
     for key, times in Counter(found).items():
         if times > 1:
             raise BadRequest(f"the body has the key {quoted(key)} {times} times; send it once")
 
 
-def too_deep() -> BadRequest:
-    """What is said of a document that is."""
+def refuse_too_deep(document: Any) -> None:
+    """Raise BadRequest if it is; call it where a document does not fit: a depth that fits the model is never too deep."""
+    if is_too_deep(document):
+        raise _too_deep() from None
+
+
+def _too_deep() -> BadRequest:
     return BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
 
 
 def is_too_deep(document: Any) -> bool:
-    """Whether it is nested deeper than MAX_DEPTH. A depth that fits the model never is, so look only when it does not fit."""
+    """Whether it is nested deeper than MAX_DEPTH."""
     level = [document] if type(document) in (dict, list) else []
     for _ in range(MAX_DEPTH):
         level = [
@@ -80,3 +88,11 @@ def is_too_deep(document: Any) -> bool:
         if not level:
             return False
     return True
+
+
+def written(document: Any) -> bytes:
+    """An answer as JSON; raises NotRepresentable."""
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError as error:  # names a type, never a value
+        raise NotRepresentable(f"the model answered with something for which JSON has no form: {error}") from error

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-import orjson
-
 from runtime.dialects import (
     NAMED,
     ROW,
@@ -20,18 +18,18 @@ from runtime.dialects import (
     Request,
     csv_text,
     json_body,
+    json_text,
     media,
     npy,
     predict_schema,
     problem,
 )
 from runtime.entry import Answer
-from runtime.errors import BadRequest, InputMismatch, NotAcceptable, NotRepresentable
+from runtime.errors import BadRequest, InputMismatch, NotAcceptable
 from runtime.tensors import Signature
 
-_TYPES: Final = (media.JSON, media.CSV, media.NPY)
+TYPES: Final = (media.JSON, media.CSV, media.NPY)
 _PLAIN_JSON: Final = b"application/json"
-_AS_JSON: Final = ((b"content-type", _PLAIN_JSON),)
 _QUERY_FIELDS: Final = 32
 # What clients send that do not care.
 _ANY: Final = frozenset({None, b"*/*", b"application/json"})
@@ -44,22 +42,19 @@ def decode(request: Request, signature: Signature) -> Call:
     if given == _PLAIN_JSON:
         call = json_body.decode(body, signature)  # type: ignore[arg-type]  # a view is only what binary tensors come in
     else:
-        kind, parameters = media.content_type(given, _TYPES)
-        call = _decode_typed(kind, parameters, body, signature)  # type: ignore[arg-type]
+        kind, parameters = media.content_type(given, TYPES)
+        as_json = kind == media.JSON
+        call = json_body.decode(body, signature) if as_json else of_table(kind, parameters, body, signature)  # type: ignore[arg-type]
     if request.query:
         _choose_by_query(call, request.query, signature)
     accept = headers.get(b"accept")
     if accept not in _ANY:
-        call.media, parameters = media.accepted(accept, _offered(call, signature))
-        call.header = parameters.get("header") != "absent"
-        if call.media == media.NPY and len(call.outputs) > 1:
-            choose_one(call, signature)
+        choose_media(call, accept, signature, header=True)
     return call
 
 
-def _decode_typed(kind: str, parameters: Mapping[str, str], body: bytes | bytearray, signature: Signature) -> Call:
-    if kind == media.JSON:
-        return json_body.decode(body, signature)
+def of_table(kind: str, parameters: Mapping[str, str], body: bytes | bytearray, signature: Signature) -> Call:
+    """From the body of CSV or .npy to checked tensors; raises BadRequest or InputMismatch."""
     if kind == media.NPY:
         tensors = npy.decode(body, signature)
     else:
@@ -82,12 +77,20 @@ def _choose_by_query(call: Call, query: bytes, signature: Signature) -> None:
     call.outputs = outputs
 
 
-def _offered(call: Call, signature: Signature) -> tuple[str, ...]:
-    """The forms that the answer to this call has."""
-    return _TYPES if csv_text.gives(call.outputs, signature) else (media.JSON, media.NPY)
+def choose_media(call: Call, accept: bytes | None, signature: Signature, *, header: bool) -> None:
+    """Answer in what the Accept header takes; `header`: whether CSV begins with one where that says nothing.
+
+    Raises NotAcceptable.
+    """
+    offered = TYPES if csv_text.gives(call.outputs, signature) else (media.JSON, media.NPY)
+    call.media, parameters = media.accepted(accept, offered)
+    said = parameters.get("header")
+    call.header = said != "absent" if header else said == "present"
+    if call.media == media.NPY and len(call.outputs) > 1:
+        _choose_one(call, signature)
 
 
-def choose_one(call: Call, signature: Signature) -> None:
+def _choose_one(call: Call, signature: Signature) -> None:
     """One array is what a .npy file holds: of the usual outputs the first, and what was asked for must be one."""
     # The very tuples of the signature are what a body without "outputs" got.
     if call.outputs is not signature.default_outputs and call.outputs is not signature.main_outputs:
@@ -107,10 +110,7 @@ def encode(call: Call, answer: Answer, signature: Signature) -> Encoded:
         document = {_word(name, signature): answer.rows(name)[0] for name in call.outputs}
     else:
         document = {_words(name, signature): answer.rows(name) for name in call.outputs}
-    try:
-        return _AS_JSON, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    except orjson.JSONEncodeError as error:  # names a type, never a value
-        raise NotRepresentable(f"the model answered with something for which JSON has no form: {error}") from error
+    return json_text.AS_JSON, json_text.written(document)
 
 
 def _encode_table(call: Call, answer: Answer, signature: Signature) -> Encoded:

@@ -86,7 +86,7 @@ def _tensors(signature: Signature, rows: int | None = None) -> dict[str, Any]:
 def examples_of(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any]:
     """What each form holds in an example that works, by the form's name; nothing if that would be huge."""
     size = sum(math.prod(max(1, length) for length in spec.shape) for spec in signature.inputs)
-    if size > _EXAMPLE_VALUES:
+    if size > EXAMPLE_VALUES:
         return {}
     made: dict[str, Any] = {}
     if signature.batched and signature.row_multiple == 1:
@@ -144,9 +144,9 @@ def _schema_of_answer() -> dict[str, Any]:
 
 
 # An image's example would make a document of megabytes.
-_EXAMPLE_VALUES: Final = 5_000
+EXAMPLE_VALUES: Final = 5_000
 
-_JSON_TYPES: Final[Mapping[str, dict[str, Any]]] = {
+JSON_TYPES: Final[Mapping[str, dict[str, Any]]] = {
     "b": {"type": "boolean"},
     "i": {"type": "integer"},
     "u": {"type": "integer", "minimum": 0},
@@ -171,7 +171,7 @@ def bounds(dtype: np.dtype[Any], limit: float = math.inf) -> dict[str, Any]:
 
 
 def _schema(spec: TensorSpec, shape: tuple[int, ...], text: str = "") -> dict[str, Any]:
-    schema: dict[str, Any] = _JSON_TYPES[spec.dtype.kind] | bounds(spec.dtype, spec.limit)
+    schema: dict[str, Any] = JSON_TYPES[spec.dtype.kind] | bounds(spec.dtype, spec.limit)
     if spec.objects:
         schema = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
     others = [*(["boolean"] if spec.booleans else []), *(["null"] if spec.nullable else [])]
@@ -240,7 +240,7 @@ def _cell(column: Column) -> str:
 def schema_of_value(column: Column) -> dict[str, Any]:
     if column.unused:
         return {"description": "the model does not look at it"}
-    made = _JSON_TYPES[column.dtype.kind] | bounds(column.dtype, column.limit)
+    made = JSON_TYPES[column.dtype.kind] | bounds(column.dtype, column.limit)
     if column.categories is not None and len(column.categories) <= NAMED_CATEGORIES:
         made["enum"] = sorted(column.categories, key=str) + ([None] if column.nullable else [])
     types = [

@@ -10,10 +10,7 @@ import orjson
 
 from runtime.dialects import NAMED, ROWS, Call, Refusals, rows
 from runtime.entry import Answer
-from runtime.errors import InputMismatch, NotRepresentable
 from runtime.tensors import Signature
-
-AS_JSON: Final = ((b"content-type", b"application/json"),)
 
 
 def outputs_of(signature: Signature) -> tuple[str, ...]:
@@ -23,8 +20,7 @@ def outputs_of(signature: Signature) -> tuple[str, ...]:
 
 def of_instances(values: Any, where: str, signature: Signature) -> Call:
     """Rows: arrays, objects by column or input, or bare values; raises InputMismatch."""
-    if not signature.batched:
-        raise InputMismatch(f"this model has no row axis, so {where!r} cannot be taken: {rows.inputs_hint(signature)}")
+    rows.check_row_axis(where, signature)
     tensors = rows.of_rows(values, where, signature)
     return Call(tensors, signature.check(tensors), outputs_of(signature), ROWS)  # type: ignore[arg-type]
 
@@ -57,14 +53,6 @@ def by_name(call: Call, answer: Answer, signature: Signature) -> Any:
     return whole[call.outputs[0]] if len(whole) == 1 else whole
 
 
-def written(document: Any) -> bytes:
-    """As JSON; raises NotRepresentable."""
-    try:
-        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    except orjson.JSONEncodeError as error:  # names a type, never a value
-        raise NotRepresentable(f"the model answered with something for which JSON has no form: {error}") from error
-
-
 def _refusal(status: int, code: str, detail: str, request_id: str) -> bytes:
     del status, code, request_id
     return orjson.dumps({"error": detail})
@@ -75,6 +63,4 @@ _ERROR: Final[Mapping[str, Any]] = {
     "properties": {"error": {"type": "string"}},
     "required": ["error"],
 }
-# What others answer with 400.
-STATUSES: Final[Mapping[int, int]] = {422: 400, 406: 400}
-REFUSALS: Final = Refusals("Error", _refusal, _ERROR, statuses=STATUSES)
+REFUSALS: Final = Refusals("Error", _refusal, _ERROR, statuses={422: 400, 406: 400})

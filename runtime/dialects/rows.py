@@ -189,6 +189,12 @@ def check_columns(item: Mapping[str, Any], signature: Signature, place: str) -> 
         raise InputMismatch(f"{place} lacks the column {_listed(map(repr, missing))}; expected are {_listed(names)}")
 
 
+def check_row_axis(form: str, signature: Signature) -> None:
+    """Raise InputMismatch if the model has no rows, which this form holds."""
+    if not signature.batched:
+        raise InputMismatch(f"this model has no row axis, so {form!r} cannot be taken: {inputs_hint(signature)}")
+
+
 def inputs_hint(signature: Signature) -> str:
     """How the inputs are sent by name."""
     if signature.mixed:

@@ -13,9 +13,9 @@ from fastapi.responses import JSONResponse
 from runtime.dialects import (
     Call,
     Dialect,
-    Encoded,
     Request,
     Serving,
+    add_probe,
     invocations,
     json_body,
     json_text,
@@ -23,7 +23,6 @@ from runtime.dialects import (
     predictions,
 )
 from runtime.dialects.schema import an_object
-from runtime.entry import Answer
 from runtime.errors import InputMismatch, kind_of
 from runtime.tensors import Signature
 
@@ -38,15 +37,14 @@ def decode(request: Request, signature: Signature) -> Call:
     document = json_text.parse(body, _HINT)
     given = [key for key in _KEYS if type(document) is dict and key in document]
     if not given:
-        return json_body.decode(body, signature)
+        return json_body.of_document(document, body, signature)
     try:
         if len(given) > 1:
             raise InputMismatch(f'the body has both "input_data" and "data", {_HINT}')
         json_text.refuse_double_keys(_KEYS, body)
         return _rows(given[0], document[given[0]], signature)
     except InputMismatch:
-        if json_text.is_too_deep(document):
-            raise json_text.too_deep() from None
+        json_text.refuse_too_deep(document)
         raise
 
 
@@ -58,11 +56,6 @@ def _rows(key: str, values: Any, signature: Signature) -> Call:
     call = json_body.of_form("dataframe_split", values, signature)
     call.outputs, call.form = predictions.outputs_of(signature), invocations.BARE
     return call
-
-
-def encode(call: Call, answer: Answer, signature: Signature) -> Encoded:
-    """Headers and bytes of the answer; raises NotRepresentable."""
-    return invocations.encode(call, answer, signature)
 
 
 def _operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,8 +85,7 @@ def _routes(serving: Serving) -> APIRouter:
             """200 if predictions are answered."""
             return JSONResponse({"ready": serving.health.ready}, 200 if serving.health.ready else 503)
 
-        router.add_api_route("/", root)
-        router.add_api_route("/", root, methods=["HEAD"], include_in_schema=False)
+        add_probe(router, "/", root)
     return router
 
 
@@ -102,7 +94,7 @@ DIALECT: Final = Dialect(
     tag=TAG,
     paths=("/score",),
     decode=decode,
-    encode=encode,
+    encode=invocations.encode,
     refusals=predictions.REFUSALS,
     openapi=_operation,
     routes=_routes,

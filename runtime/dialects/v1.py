@@ -12,7 +12,7 @@ from typing import Any, Final
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import JSONResponse
 
-from runtime.dialects import NAMED, Call, Dialect, Encoded, Request, Serving, json_text, predictions, v1_schema
+from runtime.dialects import NAMED, Call, Dialect, Encoded, Request, Serving, add_probe, json_text, predictions, v1_schema
 from runtime.entry import Answer
 from runtime.errors import BadRequest, InputMismatch, did_you_mean, kind_of
 from runtime.repository import Listed, Repository
@@ -28,12 +28,16 @@ _KEYS_COMPARED: Final = 8
 
 def decode(request: Request, signature: Signature) -> Call:
     """From the body to checked tensors; raises BadRequest or InputMismatch."""
-    document = json_text.parse(request.body, _HINT)  # type: ignore[arg-type]
+    body: Any = request.body
+    return of_document(json_text.parse(body, _HINT), body, signature)
+
+
+def of_document(document: Any, body: bytes | bytearray, signature: Signature) -> Call:
+    """From what the body was parsed to; raises BadRequest or InputMismatch."""
     try:
-        return _decode(document, request.body, signature)  # type: ignore[arg-type]
+        return _decode(document, body, signature)
     except InputMismatch:
-        if json_text.is_too_deep(document):
-            raise json_text.too_deep() from None
+        json_text.refuse_too_deep(document)
         raise
 
 
@@ -68,8 +72,8 @@ def _text(value: Any, at: int) -> Any:
 def encode(call: Call, answer: Answer, signature: Signature) -> Encoded:
     """Headers and bytes of the answer; raises NotRepresentable."""
     if call.form is NAMED:
-        return predictions.AS_JSON, predictions.written({"outputs": predictions.by_name(call, answer, signature)})
-    return predictions.AS_JSON, predictions.written({"predictions": predictions.by_row(call, answer, signature)})
+        return json_text.AS_JSON, json_text.written({"outputs": predictions.by_name(call, answer, signature)})
+    return json_text.AS_JSON, json_text.written({"predictions": predictions.by_row(call, answer, signature)})
 
 
 # --- the other paths --------------------------------------------------------------------------------------------------
@@ -91,8 +95,7 @@ def routes(serving: Serving) -> APIRouter:
             """200 while the event loop turns, as KServe's clients ask."""
             return JSONResponse({"status": "alive"})
 
-        router.add_api_route("/", live, responses=v1_schema.answers(v1_schema.LIVE))
-        router.add_api_route("/", live, methods=["HEAD"], include_in_schema=False)
+        add_probe(router, "/", live, responses=v1_schema.answers(v1_schema.LIVE))
 
     @router.get("/v1/models", responses=v1_schema.answers(v1_schema.MODELS))
     async def models() -> JSONResponse:

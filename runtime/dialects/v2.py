@@ -4,20 +4,19 @@ The paths beside it (metadata, health, the repository's index) are in `v2_routes
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
-import orjson
 
 from runtime.casting import fitted, with_none
-from runtime.dialects import NAMED, Call, Dialect, Encoded, Refusals, Request, json_text, rows, v2_routes, v2_schema
+from runtime.dialects import NAMED, Call, Dialect, Encoded, Request, json_text, predictions, rows, v2_routes, v2_schema
 from runtime.dialects import v2_tensors as wire
 from runtime.entry import Answer
 from runtime.errors import BadRequest, InputMismatch, NotSupported, kind_of, quoted
 from runtime.tensors import Array, Signature, TensorSpec, datatype_of
 
 JSON_LENGTH: Final = b"inference-header-content-length"
-_JSON: Final = ((b"content-type", b"application/json"),)
 _HINT: Final = 'expected an object with "inputs", an array of tensors with name, shape, datatype and data'
 _KEYS: Final = ("inputs", "outputs", "id")
 _LARGEST_FP32: Final = float(np.finfo(np.float32).max)
@@ -66,8 +65,7 @@ def decode(request: Request, signature: Signature) -> Call:
     try:
         return _decode(document, body, raw, request, signature, binary=at is not None)  # type: ignore[arg-type]
     except (InputMismatch, BadRequest):
-        if json_text.is_too_deep(document):
-            raise json_text.too_deep() from None
+        json_text.refuse_too_deep(document)
         raise
 
 
@@ -254,24 +252,14 @@ def encode(call: Call, answer: Answer, signature: Signature) -> Encoded:
     document: dict[str, Any] = {"model_name": call.name, "model_version": call.version, "outputs": outputs}
     if call.id is not None:
         document["id"] = call.id
-    text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    text = json_text.written(document)
     if not raw:
-        return _JSON, text
+        return json_text.AS_JSON, text
     headers = ((b"content-type", b"application/octet-stream"), (JSON_LENGTH, b"%d" % len(text)))
     return headers, b"".join([text, *raw])
 
 
-def _refusal(status: int, code: str, detail: str, request_id: str) -> bytes:
-    del status, code, request_id
-    return orjson.dumps({"error": detail})
-
-
-REFUSALS: Final = Refusals(
-    "V2Error",
-    _refusal,
-    {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]},
-    statuses={422: 400, 406: 400},
-)
+REFUSALS: Final = replace(predictions.REFUSALS, name="V2Error")
 
 DIALECT: Final = Dialect(
     name="v2",

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from runtime import __version__
-from runtime.dialects import Serving, schema
+from runtime.dialects import Serving, add_probe, schema
 from runtime.dialects.schema import FLAG, TEXT, an_array, an_object
 from runtime.errors import BadRequest, BodyTooLarge, NotSupported, RuntimeFault, kind_of
 from runtime.health import Health
@@ -89,8 +89,7 @@ def _add_server(router: APIRouter, health: Health) -> None:
         ("/v2/health/live", live, _answers(an_object(live=FLAG))),
         ("/v2/health/ready", ready, _answers(an_object(ready=FLAG), s503=an_object(ready=FLAG))),
     ):
-        router.add_api_route(path, endpoint, responses=responses)
-        router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+        add_probe(router, path, endpoint, responses=responses)
 
 
 def _add_models(router: APIRouter, repository: Repository) -> None:

@@ -10,8 +10,6 @@ from runtime.dialects.v2_routes import inputs_of
 from runtime.dialects.v2_tensors import to_text
 from runtime.tensors import DATATYPES, Signature
 
-# An image's example would make a document of megabytes.
-_EXAMPLE_VALUES: Final = 5_000
 _FEW_OUTPUTS: Final = 4
 
 _ANSWER: Final[Mapping[str, Any]] = {
@@ -37,13 +35,6 @@ _ANSWER: Final[Mapping[str, Any]] = {
     },
     "required": ["model_name", "model_version", "outputs"],
 }
-_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "b": {"type": "boolean"},
-    "i": {"type": "integer"},
-    "u": {"type": "integer", "minimum": 0},
-    "f": {"type": "number"},
-    "O": {"type": "string"},
-}
 
 
 def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,7 +43,7 @@ def operation(signature: Signature, example: Mapping[str, Any]) -> dict[str, Any
     binary = {"schema": {"type": "string", "format": "binary"}, "description": "JSON, then the tensors' bytes"}
     content: dict[str, Any] = {"application/json": {"schema": _request(listed, signature)}}
     size = sum(math.prod(max(1, length) for length in tensor["shape"]) for tensor in listed)
-    if size <= _EXAMPLE_VALUES:
+    if size <= predict_schema.EXAMPLE_VALUES:
         sent = {"inputs": _example(listed, signature, example)}
         content["application/json"]["examples"] = {"one row": {"summary": "one row", "value": sent}}
     return {
@@ -124,7 +115,7 @@ def _values(name: str, signature: Signature) -> dict[str, Any]:
     if signature.mixed:
         return predict_schema.schema_of_value(next(each for each in signature.columns if each.name == name))
     spec = next(each for each in signature.inputs if each.name == name)
-    made = {**_VALUES[spec.dtype.kind], **predict_schema.bounds(spec.dtype, spec.limit)}
+    made = predict_schema.JSON_TYPES[spec.dtype.kind] | predict_schema.bounds(spec.dtype, spec.limit)
     return made | {"type": [made["type"], "null"]} if spec.nullable and spec.dtype.kind == "f" else made
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from runtime.dialects import Call, Dialect, Request, Serving, json_text, predictions, v1, v1_schema
+from runtime.dialects import Call, Dialect, Request, Serving, add_probe, json_text, predictions, v1, v1_schema
 from runtime.errors import InputMismatch, kind_of
 from runtime.settings import Settings
 from runtime.tensors import Signature
@@ -26,7 +26,7 @@ def decode(request: Request, signature: Signature) -> Call:
         raise InputMismatch(f'the body has no "instances", {_HINT}')
     if type(document) is not dict:
         raise InputMismatch(f"the body is {kind_of(document)}, {_HINT}")
-    return v1.decode(request, signature)
+    return v1.of_document(document, body, signature)
 
 
 def _routes(serving: Serving) -> APIRouter:
@@ -37,8 +37,7 @@ def _routes(serving: Serving) -> APIRouter:
             """200 if predictions are answered."""
             return JSONResponse(serving.health.body(), 200 if serving.health.ready else 503)
 
-        router.add_api_route(path, health)
-        router.add_api_route(path, health, methods=["HEAD"], include_in_schema=False)
+        add_probe(router, path, health)
     return router
 
 
