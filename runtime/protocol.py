@@ -6,7 +6,8 @@ it derives from. It leans on names of uvicorn 0.54 that are not promised to stay
 and tests/server holds each behaviour against the real process.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import httptools
@@ -16,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from runtime.batching import Batcher
 from runtime.dialects.problem import CONTENT_TYPE, body
 from runtime.entry import Entry
-from runtime.errors import ClientLeft
+from runtime.errors import ClientLeft, RuntimeFault
 
 # The key of the ASGI scope under which a request finds its connection.
 CONNECTION: Final = "ml.connection"
@@ -80,6 +81,9 @@ class Protocol(HttpToolsProtocol):
     # What of an answer the client has not taken yet, and since when that has not become less.
     unread_bytes = 0
     unread_since = 0.0
+    # Who takes the pieces of the body that is arriving, and what tells that it is all there.
+    take: Callable[[bytes], None] | None = None
+    taken: asyncio.Future[bool]
     # What the request under way waits for in a queue, so that it can be dropped when the client is gone.
     awaited: tuple[Batcher, Entry] | None = None
 
@@ -90,6 +94,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pipeline.clear()
+        self._end_taking(False)
         if self.awaited is not None:
             batcher, entry = self.awaited
             self.awaited = None
@@ -166,6 +171,12 @@ class Protocol(HttpToolsProtocol):
         self.overhead_bytes -= 8 * len(body)
         if self.cycle.response_complete:
             return
+        if self.take is not None:
+            try:
+                self.take(body)
+            except RuntimeFault as fault:
+                self._end_taking(fault)
+            return  # who takes bounds what is there
         self.cycle.body += body
         if len(self.cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
@@ -178,6 +189,33 @@ class Protocol(HttpToolsProtocol):
         if not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.message_event.set()
+            self._end_taking(True)
+
+    async def rest_of_body(self, take: Callable[[bytes], None]) -> bool:
+        """Give what is still to come of the body to `take` as it is parsed; False if it is late, or the client left.
+
+        Raises the fault that `take` raises. Compared with `receive`, each piece takes no turn of the loop and two copies less.
+        """
+        if self.body_late:
+            return False
+        self.take = take
+        self.taken = self.loop.create_future()
+        self.flow.resume_reading()
+        try:
+            return await self.taken
+        finally:
+            self.take = None
+
+    def _end_taking(self, outcome: bool | RuntimeFault) -> None:
+        if self.take is None:
+            return
+        self.take = None
+        if self.taken.done():  # cancelled
+            return
+        if isinstance(outcome, RuntimeFault):
+            self.taken.set_exception(outcome)
+        else:
+            self.taken.set_result(outcome)
 
     def on_response_complete(self) -> None:
         # As in uvicorn, but for its keep-alive timer: `sweep` does that.
@@ -212,6 +250,7 @@ class Protocol(HttpToolsProtocol):
         elif self.body_since and now - self.body_since > body_timeout_s:
             self.body_late = True
             self.cycle.message_event.set()  # wakes `receive`; whoever reads the body looks at `body_late`
+            self._end_taking(False)
         self._sweep_unread(now, body_timeout_s)
 
     def _sweep_unread(self, now: float, timeout_s: float) -> None:

@@ -77,23 +77,37 @@ class Upload:
             return body
         before = -(tensors_at or 0) % _ALIGNMENT
         gathered = bytearray(before)
-        while True:
-            if message["type"] != "http.request":
-                self.complete = True
-                raise ClientLeft("the client left before its body was there")
-            gathered += message["body"]
+
+        def take(piece: bytes) -> None:
+            nonlocal gathered
+            gathered += piece
             came = len(gathered) - before
             if came > self._reserved:
                 self._reserve(came)
+
+        if not await self._take_all(message, take):
+            raise BodyTimeout(
+                f"{len(gathered) - before:,} bytes of the body arrived within {self._limits.body_timeout_s:g} s "
+                "(BODY_TIMEOUT_S), and then time was up"
+            )
+        self.complete = True
+        return memoryview(gathered)[before:] if before else gathered
+
+    async def _take_all(self, message: Any, take: Callable[[bytes], None]) -> bool:
+        """Take what came with the first message and after it, of our own protocol by its short way; whether that is all."""
+        while message["type"] == "http.request":
+            take(message["body"])
             if not message.get("more_body"):
-                self.complete = True
-                return memoryview(gathered)[before:] if before else gathered
-            if self._connection is not None and self._connection.body_late:
-                raise BodyTimeout(
-                    f"{came:,} bytes of the body arrived within {self._limits.body_timeout_s:g} s "
-                    "(BODY_TIMEOUT_S), and then time was up"
-                )
+                return True
+            if self._connection is not None:
+                if await self._connection.rest_of_body(take):
+                    return True
+                if self._connection.body_late:
+                    return False
+                break
             message = await self._receive()
+        self.complete = True
+        raise ClientLeft("the client left before its body was there")
 
     async def discard(self) -> None:
         """Read what is left and throw it away, for a bounded time; the answer is already on its way."""

@@ -1,7 +1,7 @@
 """A body is read under its limits, or refused before and while it comes; what it reserved is given back."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,17 @@ class Sender:
 
 
 class Connection:
-    body_late = False
+    """Our own protocol's short way: `pieces` come one by one, and then nothing, too late or from nobody."""
+
+    def __init__(self, *pieces: bytes, whole: bool = True, body_late: bool = False) -> None:
+        self.left = list(pieces)
+        self.whole = whole
+        self.body_late = body_late
+
+    async def rest_of_body(self, take: Callable[[bytes], None]) -> bool:
+        while self.left:
+            take(self.left.pop(0))
+        return self.whole
 
 
 def of(
@@ -216,16 +226,8 @@ def test_a_client_that_leaves(before: list[Message]) -> None:
 
 def test_a_body_that_comes_too_slowly() -> None:
     async def work() -> None:
-        connection = Connection()
-        parts = pieces(b"abc", b"def", b"")
-        one, sender = of(limits(), *parts[:2], length=50, connection=connection)
-        receive = sender.__call__
-
-        async def late() -> Message:
-            connection.body_late = sender.asked == 1
-            return await receive()
-
-        one._receive = late
+        connection = Connection(b"def", whole=False, body_late=True)
+        one, _ = of(limits(), *pieces(b"abc", b"")[:1], length=50, connection=connection)
         text = await refused(one, BodyTimeout)
         assert "6 bytes of the body arrived within 3 s (BODY_TIMEOUT_S)" in text
         assert not one.complete
@@ -235,11 +237,35 @@ def test_a_body_that_comes_too_slowly() -> None:
 
 def test_a_body_that_is_whole_is_never_too_late() -> None:
     async def work() -> None:
-        connection = Connection()
-        connection.body_late = True
-        one, _ = of(limits(), *pieces(b"abc", b"def"), connection=connection)
-        connection.body_late = False
-        assert await one.read() == b"abcdef"
+        for connection in (Connection(b"def", body_late=True), Connection(b"d", b"ef")):
+            limit = limits()
+            one, _ = of(limit, *pieces(b"abc", b"")[:1], connection=connection)
+            assert await one.read() == b"abcdef"
+            assert one.complete
+            assert limit.inflight == 6
+
+    on_loop(work)
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_body() -> None:
+    async def work() -> None:
+        one, _ = of(limits(), *pieces(b"abc", b"")[:1], connection=Connection(b"def", whole=False))
+        await refused(one, ClientLeft)
+        assert one.complete
+
+    on_loop(work)
+
+
+def test_the_limit_holds_for_what_comes_by_the_short_way() -> None:
+    async def work() -> None:
+        limit = limits()
+        connection = Connection(*[b"x" * 30] * 50)
+        one, _ = of(limit, *pieces(b"x" * 30, b"")[:1], connection=connection)
+        await refused(one, BodyTooLarge)
+        assert len(connection.left) == 47
+        assert not one.complete
+        one.release()
+        assert limit.inflight == 0
 
     on_loop(work)
 
