@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from runtime import floats
 from runtime.errors import InputMismatch, did_you_mean, kind_of, plural, quoted
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -37,6 +38,7 @@ DATATYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "BYTES": np.dtype(np.object_),
 }
 
+_NAMES: Final[Mapping[np.dtype[Any], str]] = {dtype: name for name, dtype in DATATYPES.items()}
 _NUMBERS = frozenset({int, float})
 _LEAVES: Final[Mapping[str, tuple[frozenset[type], str]]] = {
     "b": (frozenset({bool}), "true or false"),
@@ -50,12 +52,7 @@ _OBJECT: Final[tuple[frozenset[type], str]] = (frozenset({dict}), "an object of 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
     """The V2 name of a numpy dtype; strings and objects are BYTES. Raises KeyError for what V2 does not know."""
-    if dtype.kind in "OSU":
-        return "BYTES"
-    for name, known in DATATYPES.items():
-        if known == dtype:
-            return name
-    raise KeyError(str(dtype))
+    return "BYTES" if dtype.kind in "OSU" else _NAMES[dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +141,13 @@ class Signature:
     _row_limit: float = field(init=False, default=math.inf)
     static: bool = field(init=False, default=False)
     column_names: tuple[str, ...] = field(init=False, default=())
+    output_names: tuple[str, ...] = field(init=False, default=())
     mixed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         derive = object.__setattr__
         derive(self, "main_outputs", self.main_outputs or self.default_outputs)
+        derive(self, "output_names", tuple(spec.name for spec in self.outputs))
         derive(self, "column_names", tuple(column.name for column in self.columns))
         derive(self, "mixed", bool(self.columns) and self.inputs[0].datatype == "BYTES")
         derive(self, "static", self.batched and all(-1 not in spec.shape[1:] for spec in self.inputs))
@@ -175,6 +174,10 @@ class Signature:
         ):
             return {self._row_name: [values]}
         return None
+
+    def take_only_row(self, values: object) -> dict[str, Tensor] | None:
+        """The same for an array of rows that has one."""
+        return self.take_row(values[0]) if type(values) is list and len(values) == 1 else None
 
     def check(self, tensors: Mapping[str, Array]) -> int:
         """Check names, datatypes and shapes of whole arrays; the number of rows, 1 where the model is not batched.
@@ -283,6 +286,22 @@ def from_flat(spec: TensorSpec, values: list[Any], shape: list[int], where: str)
 
 
 def _leaves(spec: TensorSpec, flat: list[Any], shape: list[int], where: str, columns: Sequence[str], *, row: bool) -> Array:
+    if spec.dtype.kind == "f" and len(flat) >= floats.FEWEST and (quick := floats.of_list(flat)) is not None:
+        with np.errstate(over="ignore"):
+            array = quick.astype(spec.dtype)
+    else:
+        array = _typed(spec, flat, shape, where, columns, row=row)
+    if spec.dtype.kind == "f":
+        largest = min(spec.limit, float(np.finfo(spec.dtype).max))
+        over = np.flatnonzero(np.abs(array) > largest)
+        if over.size:
+            place = _position(where, int(over[0]), shape, columns, row=row)
+            raise InputMismatch(f"{place} is larger than this model's numbers can be, which is {largest:.8g}")
+    return array
+
+
+def _typed(spec: TensorSpec, flat: list[Any], shape: list[int], where: str, columns: Sequence[str], *, row: bool) -> Array:
+    """The values as an array, after each was found to be of an allowed type."""
     allowed, wanted = _OBJECT if spec.objects else _LEAVES[spec.dtype.kind]
 
     def refuse(wrong: Any, why: str) -> InputMismatch:
@@ -306,14 +325,7 @@ def _leaves(spec: TensorSpec, flat: list[Any], shape: list[int], where: str, col
             too = f"is out of the range of {spec.datatype}, which is {bounds.min} to {bounds.max}"
             raise refuse(lambda v: not bounds.min <= v <= bounds.max, too)
     with np.errstate(over="ignore"):
-        array = np.array(flat, dtype=spec.dtype)
-    if spec.dtype.kind == "f":
-        largest = min(spec.limit, float(np.finfo(spec.dtype).max))
-        over = np.flatnonzero(np.abs(array) > largest)
-        if over.size:
-            place = _position(where, int(over[0]), shape, columns, row=row)
-            raise InputMismatch(f"{place} is larger than this model's numbers can be, which is {largest:.8g}")
-    return array
+        return np.array(flat, dtype=spec.dtype)
 
 
 def _check_length(spec: TensorSpec, axis: int, length: int, where: str) -> None:

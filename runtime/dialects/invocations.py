@@ -98,7 +98,7 @@ def _of_mlflow(document: Mapping[str, Any], body: bytes | bytearray, signature: 
         raise InputMismatch(f'"params" is {kind_of(params)}, expected an object')
     if len(given) != 1:
         raise BadRequest(f"the body has {', '.join(map(repr, given)) or 'none of the known keys'}; {_HINT}")
-    json_text.refuse_double_keys(document, body)
+    json_text.refuse_double_keys(json_text.in_quotes(*document), body)
     form, values = given[0], document[given[0]]
     if form == "inputs":
         call = predictions.of_inputs(values, form, signature)

@@ -44,7 +44,7 @@ def _decode(document: Any, body: bytes | bytearray, signature: Signature) -> Cal
     if type(document) is not dict:
         raise InputMismatch(f"the body is {kind_of(document)}, {_HINT}")
     if len(document) <= _FEW_KEYS:  # looking for each key costs time; of more, one is unknown
-        json_text.refuse_double_keys(document, body)
+        json_text.refuse_double_keys(json_text.in_quotes(*document), body)
     forms = [key for key in document if key in FORMS]
     for key in document:
         if key not in FORMS and key != "outputs":
@@ -63,6 +63,9 @@ def _decode(document: Any, body: bytes | bytearray, signature: Signature) -> Cal
 
 def of_form(form: str, values: Any, signature: Signature) -> Call:
     """The rows that stand under one of the forms' keys; raises InputMismatch."""
+    row = signature.take_only_row(values) if form == "instances" else None
+    if row is not None:
+        return Call(row, 1, signature.default_outputs, ROWS)
     rows.check_row_axis(form, signature)
     tensors = _FORMS[form](values, form, signature)
     shape = ROW if form == "features" else ROWS

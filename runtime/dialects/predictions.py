@@ -20,6 +20,9 @@ def outputs_of(signature: Signature) -> tuple[str, ...]:
 
 def of_instances(values: Any, where: str, signature: Signature) -> Call:
     """Rows: arrays, objects by column or input, or bare values; raises InputMismatch."""
+    row = signature.take_only_row(values)
+    if row is not None:
+        return Call(row, 1, outputs_of(signature), ROWS)
     rows.check_row_axis(where, signature)
     tensors = rows.of_rows(values, where, signature)
     return Call(tensors, signature.check(tensors), outputs_of(signature), ROWS)  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ from runtime.tensors import Signature
 
 TAG: Final = "Azure ML"
 _KEYS: Final = ("input_data", "data")
+_QUOTED: Final = json_text.in_quotes(*_KEYS)
 _HINT: Final = 'expected an object with "input_data" or "data", rows, or what /predict takes'
 
 
@@ -41,7 +42,7 @@ def decode(request: Request, signature: Signature) -> Call:
     try:
         if len(given) > 1:
             raise InputMismatch(f'the body has both "input_data" and "data", {_HINT}')
-        json_text.refuse_double_keys(_KEYS, body)
+        json_text.refuse_double_keys(_QUOTED, body)
         return _rows(given[0], document[given[0]], signature)
     except InputMismatch:
         json_text.refuse_too_deep(document)

@@ -20,6 +20,7 @@ from runtime.tensors import Signature, TensorSpec
 
 TAG: Final = "KServe V1 and TensorFlow Serving"
 _KEYS: Final = ("instances", "inputs")
+_QUOTED: Final = json_text.in_quotes(*_KEYS)
 _HINT: Final = 'expected an object with "instances", an array of rows, or "inputs", whole tensors by name'
 _PREDICT: Final = ":predict"
 # Looking for what each of a client's keys was meant to be takes 14 µs.
@@ -50,7 +51,7 @@ def _decode(document: Any, body: bytes | bytearray, signature: Signature) -> Cal
         near = [did_you_mean(key, _KEYS) for key in itertools.islice(document, _KEYS_COMPARED) if not given]
         hint = next((text for text in near if text.endswith("?")), _HINT)
         raise InputMismatch(f'the body has {came} of "instances" and "inputs": {hint}')
-    json_text.refuse_double_keys(_KEYS, body)
+    json_text.refuse_double_keys(_QUOTED, body)
     values = document[given[0]]
     if given[0] == "inputs":
         return predictions.of_inputs(values, "inputs", signature)

@@ -18,7 +18,7 @@ from runtime.tensors import Array, Signature, TensorSpec, datatype_of
 
 JSON_LENGTH: Final = b"inference-header-content-length"
 _HINT: Final = 'expected an object with "inputs", an array of tensors with name, shape, datatype and data'
-_KEYS: Final = ("inputs", "outputs", "id")
+_KEYS: Final = json_text.in_quotes("inputs", "outputs", "id")
 _LARGEST_FP32: Final = float(np.finfo(np.float32).max)
 _QUICK: Final = frozenset({"name", "shape", "datatype", "data"})
 
@@ -198,9 +198,12 @@ def _outputs(asked: Any, parameters: Any, signature: Signature) -> dict[str, boo
         if asked is not None and type(asked) is not list:
             raise BadRequest(f'"outputs" is {kind_of(asked)}, expected an array of objects with "name"')
         return dict.fromkeys(signature.main_outputs, usual)
-    known = [spec.name for spec in signature.outputs]
+    known = signature.output_names
     named: dict[str, bool] = {}
     for at, each in enumerate(asked if type(asked) is list else [asked]):
+        if type(each) is dict and len(each) == 1 and (name := each.get("name")) in known and name not in named:
+            named[name] = usual  # as nearly all are
+            continue
         if type(each) is not dict or type(each.get("name")) is not str:
             raise BadRequest(f'"outputs"[{at}] is no object with "name", a string: one of {", ".join(known)}')
         name, own = each["name"], each.get("parameters")

@@ -94,6 +94,7 @@ LAYERS = [
     "tables",
     "casting",
     "tensors",
+    "floats",
     "errors",
 ]
 # Of these, no module knows a sibling; all may know the package, which holds what they have in common.

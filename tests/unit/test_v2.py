@@ -493,3 +493,37 @@ def test_an_output_that_holds_nothing() -> None:
 def test_an_error() -> None:
     assert orjson.loads(REFUSALS.write(400, "bad_request", "what came", "id-1")) == {"error": "what came"}
     assert (DIALECT.refusals, REFUSALS.statuses[422]) == (REFUSALS, 400)
+
+
+# --- long bodies ------------------------------------------------------------------------------------------------------
+
+LONG = ",".join(["0.25"] * 120_000).encode()
+
+
+def long_body(before: bytes = b"", after: bytes = b"", name: bytes = b"input") -> Request:
+    told = b'{"name":"' + name + b'","shape":[30000,4],"datatype":"FP64","data":[' + LONG + b"]}"
+    return Request(b"{" + before + b'"inputs":[' + told + b"]" + after + b"}", {})
+
+
+@pytest.mark.parametrize("before", [b"", b'"id":"7",', b'"inputs":[],', b'"id":"7","parameters":{"id":"8"},'])
+@pytest.mark.parametrize("after", [b"", b',"id":"9"', b',"outputs":[{"name":"predict"}]', b',"inputs":[{}]'])
+def test_a_key_twice_is_found_in_a_long_body_too(before: bytes, after: bytes) -> None:
+    body = long_body(before, after)
+    assert len(body.body) > 200_000
+    keys = (before + after).count(b'"inputs"') + 1, before.startswith(b'"id"') + (b'"id":"9"' in after)
+    if max(keys) > 1:
+        with pytest.raises(BadRequest, match=r"[23] times; send it once"):
+            decode(body, TABLE)
+    else:
+        assert arrays(decode(body, TABLE), TABLE)["input"].shape == (30_000, 4)
+
+
+@pytest.mark.parametrize("name", [b"inputs", b"id", b"a name that is longer than every key"])
+def test_a_key_that_is_only_a_name_stands_once(name: bytes) -> None:
+    assert decode(long_body(name=name), TABLE).rows == 30_000
+
+
+def test_many_texts_in_a_long_body() -> None:
+    texts = [f"inputs {i}" for i in range(30_000)] + ["inputs", "id", "outputs"]
+    made = decode(request(tensor(texts, [len(texts)], "BYTES")), TEXT)
+    assert arrays(made, TEXT)["input"].tolist() == texts
