@@ -1,19 +1,23 @@
-"""Answers of the servers against the direct call: all rows, over concurrent keep-alive connections, before measuring.
+"""Answers of the servers against the direct call: all requests, over concurrent keep-alive connections, before measuring.
 
 Concurrent, so that answers come out of batches and a row that got its neighbour's answer is seen.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import wire
 from benchmarks.errors import BenchmarkError
-from benchmarks.models import Model, Workload, body
+from benchmarks.models import Model, Rows
 
 CONNECTIONS = 64
+# Its row's label and probabilities, or None where it has none.
+RowAnswer = tuple[Any, list[float] | None]
+# An answer's document -> what it says; raises KeyError, IndexError or TypeError if it has another form.
+Read = Callable[[Any], RowAnswer]
 # Headers hold timings and identifiers of varying length: the mean answer under load may be so much longer or shorter.
 SIZE_SLACK = 0.1
 
@@ -27,12 +31,29 @@ class Checked:
     answer_bytes: float
 
 
-def check(server: str, port: int, workload: Workload, model: Model | None) -> Checked:
-    """Ask a server for all rows and compare; without a model only the answer's form is looked at.
+def check(server: str, port: int, requests: Sequence[bytes], read: Read, rows: Rows, model: Model | None) -> Checked:
+    """Send the requests, one for each row, and compare the answers; without a model only their form is looked at.
 
     Raises BenchmarkError that names the row and tells both answers.
     """
-    requests = [wire.post("/predict", body(row)) for row in workload.rows]
+    answers = ask_all(port, requests)
+    read_answers = [_read(f"{server}, row {index}", answer, read) for index, answer in enumerate(answers)]
+    if model is not None:
+        labels, probabilities = model.predict(rows)
+        for index, expected in enumerate(zip(labels.tolist(), probabilities.tolist(), strict=True)):
+            _compare(f"{server}, row {index}", read_answers[index], expected, model.tolerance)
+    return Checked(server, len(answers), sum(answer.size_bytes for answer in answers) / len(answers))
+
+
+def classic(document: Any) -> RowAnswer:
+    """Read an answer of /predict to one row."""
+    if set(document) != {"prediction", "probability"}:
+        raise KeyError("expected prediction and probability")
+    return document["prediction"], document["probability"]
+
+
+def ask_all(port: int, requests: Sequence[bytes]) -> list[wire.Answer]:
+    """Send every request over one of the connections; the answers in the requests' order."""
     answers: list[wire.Answer] = [wire.Answer(0, b"", 0)] * len(requests)
 
     def ask_share(first: int) -> None:
@@ -43,15 +64,12 @@ def check(server: str, port: int, workload: Workload, model: Model | None) -> Ch
     try:
         for _ in threads.map(ask_share, range(CONNECTIONS)):
             pass
+    except OSError as error:
+        raise BenchmarkError(f"the server on port {port} did not answer all of {len(requests)} requests: {error}") from error
     finally:
         # After Ctrl-C nobody waits for a slow server's answers: it is stopped, which ends the threads.
         threads.shutdown(wait=False, cancel_futures=True)
-    documents = [_document(f"{server}, row {index}", answer) for index, answer in enumerate(answers)]
-    if model is not None:
-        labels, probabilities = model.predict(workload.rows)
-        for index, expected in enumerate(zip(labels.tolist(), probabilities.tolist(), strict=True)):
-            _compare(f"{server}, row {index}", documents[index], expected, model.tolerance)
-    return Checked(server, len(answers), sum(answer.size_bytes for answer in answers) / len(answers))
+    return answers
 
 
 def right_size(checked: Checked, answer_bytes: float) -> bool:
@@ -64,20 +82,21 @@ def _ask(port: int, requests: Sequence[bytes]) -> list[wire.Answer]:
         return [wire.exchange(connection, request) for request in requests]
 
 
-def _document(where: str, answer: wire.Answer) -> dict[str, Any]:
+def _read(where: str, answer: wire.Answer, read: Read) -> RowAnswer:
     if answer.status != 200:
         raise BenchmarkError(f"{where}: status {answer.status}, {answer.body[:200]!r}")
-    document = json.loads(answer.body)
-    if not isinstance(document, dict) or set(document) != {"prediction", "probability"}:
-        raise BenchmarkError(f"{where}: expected prediction and probability, got {answer.body[:200]!r}")
-    return document
+    try:
+        return read(json.loads(answer.body))
+    except (KeyError, IndexError, TypeError) as error:
+        raise BenchmarkError(f"{where}: an answer of another form, {error!r}: {answer.body[:200]!r}") from error
 
 
-def _compare(where: str, document: dict[str, Any], expected: tuple[int, list[float]], tolerance: float) -> None:
+def _compare(where: str, answer: RowAnswer, expected: tuple[int, list[float]], tolerance: float) -> None:
     label, probability = expected
-    got = document["probability"]
-    near = len(got) == len(probability) and all(
-        abs(value - wanted) <= tolerance for value, wanted in zip(got, probability, strict=True)
+    got_label, got = answer
+    near = got is None or (
+        len(got) == len(probability)
+        and all(abs(value - wanted) <= tolerance for value, wanted in zip(got, probability, strict=True))
     )
-    if document["prediction"] != label or not near:
-        raise BenchmarkError(f"{where}: the direct call gives {label} {probability}, the server {document}")
+    if got_label != label or not near:
+        raise BenchmarkError(f"{where}: the direct call gives {label} {probability}, the server {got_label} {got}")

@@ -1,5 +1,6 @@
--- What wrk runs: POST one prepared body after the other, over and over, and print what was measured on one line.
--- Called as `wrk ... -s cycle.lua URL -- BODIES`, BODIES being a file with one JSON body a line.
+-- What wrk runs: send one prepared request after the other, over and over, and print what was measured on one line.
+-- Called as `wrk ... -s cycle.lua URL -- REQUESTS`, REQUESTS being a file of whole HTTP requests, each after a line with its
+-- length in bytes: bodies may be binary.
 -- There is no response(): it would make wrk build a Lua table for each answer, which slows wrk, not the server. Answers are
 -- checked in a pass of their own; here wrk counts statuses and socket errors, and the mean answer must have the right size.
 
@@ -7,9 +8,9 @@ local requests = {}
 local last = 0
 
 function init(args)
-  local headers = { ["Content-Type"] = "application/json" }
-  for body in io.lines(args[1]) do
-    requests[#requests + 1] = wrk.format("POST", nil, headers, body)
+  local file = assert(io.open(args[1], "rb"))
+  for length in file:lines() do
+    requests[#requests + 1] = file:read(tonumber(length))
   end
 end
 

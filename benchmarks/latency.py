@@ -41,8 +41,8 @@ def measure(number: int, empty: Server, ours: Server, workload: Workload, model:
     rows = [workload.rows[index : index + 1] for index in range(len(workload.rows))]
 
     def direct() -> float:
-        with _on_core(core):
-            return _median_us(model.predict, rows, calls)
+        with on_core(core):
+            return median_us(model.predict, rows, calls)
 
     kinds: list[tuple[str, Callable[[], float]]] = [
         ("direct", direct),
@@ -61,10 +61,10 @@ def _round_trip_us(server: Server, requests: Sequence[bytes], calls: int) -> flo
             if (answer := wire.exchange(connection, request)).status != 200:
                 raise BenchmarkError(f"{server.name}: status {answer.status} while the latency was measured")
 
-        return _median_us(ask, requests, calls)
+        return median_us(ask, requests, calls)
 
 
-def _median_us(call: Callable[[Input], object], inputs: Sequence[Input], calls: int) -> float:
+def median_us(call: Callable[[Input], object], inputs: Sequence[Input], calls: int) -> float:
     """Median time of a call in µs over the inputs in turn, after a tenth as many calls that are not counted."""
     took_ns = []
     for index in range(-calls // 10, calls):
@@ -76,7 +76,7 @@ def _median_us(call: Callable[[Input], object], inputs: Sequence[Input], calls: 
 
 
 @contextmanager
-def _on_core(core: int) -> Iterator[None]:
+def on_core(core: int) -> Iterator[None]:
     """Move this thread to a core for a while."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})

@@ -95,8 +95,8 @@ class Bench:
         return Peer(f"bare {model}", (sys.executable, "-m", "runtime.worker"), environment)
 
     def _drive(self, server: Server) -> load.Load:
-        load.drive(server.port, CONNECTIONS, 1, self._load_core, self._workload.bodies)
-        measured = load.drive(server.port, CONNECTIONS, self._seconds, self._load_core, self._workload.bodies)
+        load.drive(server.port, CONNECTIONS, 1, self._load_core, self._workload.requests)
+        measured = load.drive(server.port, CONNECTIONS, self._seconds, self._load_core, self._workload.requests)
         if measured.failures:
             raise BenchmarkError(f"{server.name}: {measured.failures} requests failed")
         settle([server])
@@ -145,7 +145,7 @@ class Bench:
         return {"p50, reloading / not": p50, "p99, reloading / not": p99, "reloads in a cell": counts}
 
     def _drive_longer(self, server: Server) -> load.Load:
-        measured = load.drive(server.port, CONNECTIONS, 3 * self._seconds, self._load_core, self._workload.bodies)
+        measured = load.drive(server.port, CONNECTIONS, 3 * self._seconds, self._load_core, self._workload.requests)
         if measured.failures:
             raise BenchmarkError(f"{measured.failures} requests failed during reloads")
         return measured

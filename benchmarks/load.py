@@ -1,6 +1,6 @@
 """Load by wrk, pinned to a core of its own: one run is one cell of the result.
 
-wrk drives POST /predict from `cycle.lua` over as many keep-alive connections as asked for, each with one request in
+wrk sends prepared requests from `cycle.lua` over as many keep-alive connections as asked for, each with one request in
 flight (a closed loop: a slow server is asked less often, so a p99 here is not what an open loop would show).
 """
 
@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,16 +43,22 @@ def require_tools() -> None:
         raise BenchmarkError(f"{' and '.join(missing)} not found; on Debian or Ubuntu: sudo apt-get install {names}")
 
 
-def wrk_command(connections: int | str, seconds: int, core: int, port: int | str, bodies: Path | str) -> list[str]:
+def write_requests(file: Path, requests: Iterable[bytes]) -> Path:
+    """Write whole HTTP requests, as wire.post makes them, to the file that `drive` reads; the file."""
+    file.write_bytes(b"".join(b"%d\n%s" % (len(request), request) for request in requests))
+    return file
+
+
+def wrk_command(connections: int | str, seconds: int, core: int, port: int | str, requests: Path | str) -> list[str]:
     """Make the command line of one run; one wrk thread, since it has one core."""
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{TIMEOUT_S}s", "--latency"]
-    target = ["-s", "benchmarks/cycle.lua", f"http://{wire.HOST}:{port}/predict", "--", str(bodies)]
+    target = ["-s", "benchmarks/cycle.lua", f"http://{wire.HOST}:{port}", "--", str(requests)]
     return ["taskset", "-c", str(core), "wrk", *options, *target]
 
 
-def drive(port: int, connections: int, seconds: int, core: int, bodies: Path) -> Load:
-    """Load a server for some seconds; raises BenchmarkError when wrk itself fails."""
-    command = wrk_command(connections, seconds, core, port, bodies)
+def drive(port: int, connections: int, seconds: int, core: int, requests: Path) -> Load:
+    """Load a server for some seconds with the requests of a file; raises BenchmarkError when wrk itself fails."""
+    command = wrk_command(connections, seconds, core, port, requests)
     done = subprocess.run(command, cwd=SCRIPT.parent.parent, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BenchmarkError(f"wrk ended with status {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")

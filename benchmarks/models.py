@@ -1,10 +1,10 @@
 """The models, the 1,000 rows, and what each model answers to them when it is called directly, in this process.
 
-`prepare` writes a directory for each model, as a user would mount it, and a file of JSON bodies for wrk. The direct
+`prepare` writes a directory for each model, as a user would mount it, and a file of requests for wrk. The direct
 calls are the yardstick of `check`, and what `latency` subtracts.
 """
 
-import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks import load, wire
 from benchmarks.errors import BenchmarkError
 
 ROWS = 1000
@@ -30,22 +31,28 @@ Predict = Callable[[Rows], tuple[NDArray[np.int64], NDArray[np.floating[Any]]]]
 
 
 @dataclass(frozen=True)
-class Model:
-    """One model on disk and its direct call; `tolerance` is the largest allowed difference of a probability."""
+class Artifact:
+    """A file with a model, alone in its directory."""
 
     name: str
     file: Path
+
+
+@dataclass(frozen=True)
+class Model(Artifact):
+    """A model of rows and its direct call; `tolerance` is the largest allowed difference of a probability."""
+
     predict: Predict
     tolerance: float
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The models by name and what is sent to each: `rows` is (ROWS, features), `bodies` a file with one body a line."""
+    """The models by name and what is sent to each: `rows` is (ROWS, features), `requests` a file for load.drive."""
 
     models: dict[str, Model]
     rows: Rows
-    bodies: Path
+    requests: Path
 
 
 def body(row: Rows) -> dict[str, list[float]]:
@@ -54,7 +61,7 @@ def body(row: Rows) -> dict[str, list[float]]:
 
 
 def prepare(directory: Path) -> Workload:
-    """Train the models and write them and the bodies below `directory`: some seconds, most of them for skl2onnx."""
+    """Train the models and write them and the requests below `directory`: some seconds, most of them for skl2onnx."""
     known, labels = load_breast_cancer(return_X_y=True)
     cheap = make_pipeline(StandardScaler(), LogisticRegression()).fit(known, labels)
     forest = RandomForestClassifier(n_estimators=TREES, random_state=0).fit(known, labels)
@@ -64,9 +71,35 @@ def prepare(directory: Path) -> Workload:
         _write_onnx(directory, "forest-onnx", forest, features=known.shape[1]),
     ]
     rows = _different_rows(known)
-    bodies = directory / "bodies.jsonl"
-    bodies.write_text("".join(json.dumps(body(row)) + "\n" for row in rows))
-    return Workload({model.name: model for model in models}, rows, bodies)
+    requests = load.write_requests(directory / "requests", (wire.post("/predict", body(row)) for row in rows))
+    return Workload({model.name: model for model in models}, rows, requests)
+
+
+def light_image_model(directory: Path) -> Artifact:
+    """Write the onnx package's SqueezeNet, whose weights are constant: FP32 [1, 3, 224, 224] in, [1, 1000, 1, 1] out."""
+    import onnx.backend.test
+
+    file = directory / "image" / "model.onnx"
+    file.parent.mkdir()
+    light = Path(onnx.backend.test.__file__).parent / "data" / "light"
+    shutil.copy(light / "light_squeezenet.onnx", file)
+    return Artifact("image", file)
+
+
+def sums_model(directory: Path) -> Artifact:
+    """Write an ONNX model that sums rows of any length: FP32 `x` [-1, -1] in, [-1] out."""
+    from onnx import TensorProto, checker, helper
+
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", "columns"])
+    sums = helper.make_tensor_value_info("sums", TensorProto.FLOAT, ["rows"])
+    node = helper.make_node("ReduceSum", ["x", "axes"], ["sums"], keepdims=0)
+    graph = helper.make_graph([node], "sums", [x], [sums], [helper.make_tensor("axes", TensorProto.INT64, [1], [1])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    checker.check_model(model)
+    file = directory / "sums" / "model.onnx"
+    file.parent.mkdir()
+    file.write_bytes(model.SerializeToString())
+    return Artifact("sums", file)
 
 
 def _different_rows(known: Rows) -> Rows:

@@ -17,11 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks import latency, load, machine, scenarios, startup, summary
-from benchmarks.check import Checked, check, right_size
+from benchmarks import latency, load, machine, scenarios, startup, summary, wire
+from benchmarks.check import Checked, check, classic, right_size
 from benchmarks.errors import BenchmarkError
 from benchmarks.latency import Latency
-from benchmarks.models import Model, Workload, prepare
+from benchmarks.models import Model, Workload, body, prepare
 from benchmarks.servers import (
     DEFAULT_OURS,
     ROOT,
@@ -131,7 +131,11 @@ def _measure(settings: Settings, workload: Workload, peers: dict[str, Peer], dir
     latencies: list[Latency] = []
     with ExitStack() as stack:
         servers = {name: stack.enter_context(running(peer, settings.server_core, directory)) for name, peer in peers.items()}
-        checks = [check(name, server.port, workload, _model(workload, name)) for name, server in servers.items()]
+        requests = [wire.post("/predict", body(row)) for row in workload.rows]
+        checks = [
+            check(name, server.port, requests, classic, workload.rows, _model(workload, name))
+            for name, server in servers.items()
+        ]
         print(f"checked {checks[0].answers:,} answers of each of {len(checks)} servers", flush=True)
         for number in range(1, settings.rounds + 1):
             for connections, names in scenarios.cells().items():
@@ -165,7 +169,7 @@ def _cell(number: int, server: Server, connections: int, settings: Settings, wor
     """Warm a server up under the cell's load, then measure it."""
     for seconds in (settings.warm_up_s, settings.cell_s):
         before = load.batch_rows(server.port)
-        measured = load.drive(server.port, connections, seconds, settings.load_core, workload.bodies)
+        measured = load.drive(server.port, connections, seconds, settings.load_core, workload.requests)
     after = load.batch_rows(server.port)
     mean = (after[0] - before[0]) / (after[1] - before[1]) if before and after and after[1] > before[1] else None
     if measured.requests == 0:
@@ -205,7 +209,7 @@ def _model(workload: Workload, server: str) -> Model | None:
 
 def _commands(settings: Settings, peers: dict[str, Peer], directory: Path) -> dict[str, str]:
     """List the command lines of a run, for the result."""
-    wrk = load.wrk_command("CONNECTIONS", settings.cell_s, settings.load_core, "PORT", "BODIES")
+    wrk = load.wrk_command("CONNECTIONS", settings.cell_s, settings.load_core, "PORT", "REQUESTS")
     servers = {name: command_line(peer, settings.server_core, directory) for name, peer in peers.items()}
     imports = {f"imports {model}": " ".join(["python", *startup.import_command(model)[1:]]) for model in startup.LIBRARIES}
     return {**servers, **imports, "wrk": " ".join(wrk)}

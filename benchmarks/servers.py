@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks import wire
 from benchmarks.errors import BenchmarkError
-from benchmarks.models import Model
+from benchmarks.models import Artifact, Model
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_OURS = "{python} -m runtime serve {path}"
@@ -32,11 +32,15 @@ STOCK_UVICORN = tuple(f"--host {wire.HOST} --loop uvloop --http httptools --no-a
 
 @dataclass(frozen=True)
 class Peer:
-    """How to start one server; the word `{port}` in the arguments or the environment stands for its port."""
+    """How to start one server: `{port}` in the arguments or the environment stands for its port, `{free}` for another one.
+
+    It is ready when GET `ready` answers 200.
+    """
 
     name: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    ready: str = "/health/ready"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class Server:
     port: int
     process: subprocess.Popen[bytes]
     ready_after_s: float
+
+    def processes(self) -> list[int]:
+        """The numbers of its processes."""
+        return _session(self.process.pid)
 
 
 def empty_application() -> Peer:
@@ -65,7 +73,7 @@ def plain_fastapi(model: Model, endpoint: str) -> Peer:
     )
 
 
-def ours(model: Model, command: str = DEFAULT_OURS) -> Peer:
+def ours(model: Artifact, command: str = DEFAULT_OURS) -> Peer:
     """The runtime with a directory that holds one model; words of `command` may be `{python}`, `{path}`, `{port}`."""
     fills = {"{python}": sys.executable, "{path}": str(model.file.parent)}
     environment = {"HOST": wire.HOST, "PORT": "{port}", "LOG_LEVEL": "warning"}
@@ -81,7 +89,7 @@ def command_line(peer: Peer, core: int, directory: Path) -> str:
 
 @contextmanager
 def running(peer: Peer, core: int | str, directory: Path, ready_limit_s: float = 60.0) -> Iterator[Server]:
-    """Start a peer on a core, yield it when /health/ready answers 200, stop it at the end whatever happens.
+    """Start a peer on a core, yield it when it is ready, stop it at the end whatever happens.
 
     `core` may name several, as taskset does: "0,1".
 
@@ -89,8 +97,8 @@ def running(peer: Peer, core: int | str, directory: Path, ready_limit_s: float =
     """
     port = _free_port()
     environment = clean_environment()
-    environment |= {name: value.replace("{port}", str(port)) for name, value in peer.environment.items()}
-    arguments = ["taskset", "-c", str(core), *(word.replace("{port}", str(port)) for word in peer.arguments)]
+    environment |= {name: _with_ports(value, port) for name, value in peer.environment.items()}
+    arguments = ["taskset", "-c", str(core), *(_with_ports(word, port) for word in peer.arguments)]
     output = directory / f"{peer.name.replace(' ', '-')}.log"
     with output.open("wb") as log:
         started_s = time.perf_counter()
@@ -129,6 +137,10 @@ def clean_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
 
 
+def _with_ports(word: str, port: int) -> str:
+    return word.replace("{port}", str(port)).replace("{free}", str(_free_port()) if "{free}" in word else "")
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((wire.HOST, 0))
@@ -139,7 +151,7 @@ def _free_port() -> int:
 def _wait_until_ready(peer: Peer, process: subprocess.Popen[bytes], port: int, give_up_s: float, output: Path) -> None:
     while time.perf_counter() < give_up_s:
         with suppress(OSError):
-            if wire.fetch(port, "/health/ready", timeout_s=1.0).status == 200:
+            if wire.fetch(port, peer.ready, timeout_s=1.0).status == 200:
                 return
         if process.poll() is not None:
             raise BenchmarkError(f"{peer.name} ended with status {process.returncode}: {_last_lines(output)}")

@@ -1,0 +1,234 @@
+"""What the dialects cost, part of `make bench`: beside /predict, beside the bare model, beside MLServer and KServe's server.
+
+All servers have one core in turn, the load generator the other; cells that are compared are measured one right after the
+other, and ratios taken within a round. The peers come with pip (benchmarks/peers). The result goes to benchmarks/results.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import check, load, machine, outside, protocols, summary, wire
+from benchmarks.environments import PEERS, python_of, versions_of
+from benchmarks.errors import BenchmarkError
+from benchmarks.models import Artifact, Workload, light_image_model, prepare, sums_model
+from benchmarks.protocols import INVOCATIONS, PREDICT, SCORE, V1, V2
+from benchmarks.servers import ROOT, Peer, Server, command_line, ours, running, settle
+
+RESULTS = Path(__file__).with_name("results")
+IMAGES = 8
+IMAGE_TOLERANCE = 1e-5
+# Cells: which server, what is sent, over how many connections.
+ROWS = {
+    "one row, /predict": ("ours cheap", PREDICT),
+    "one row, V2": ("ours cheap", V2),
+    "one row, V1": ("ours cheap", V1),
+    "one row, /invocations": ("ours cheap", INVOCATIONS),
+    "one row, /score": ("ours cheap", SCORE),
+    "one row, V2, mlserver": ("mlserver cheap", V2),
+    "one row, V2, kserve": ("kserve cheap", V2),
+}
+TENSORS = {
+    "image, JSON": ("ours image", protocols.image_json),
+    "image, binary": ("ours image", protocols.image_binary),
+    "image, JSON, mlserver": ("mlserver image", protocols.image_json),
+    "image, JSON, kserve": ("kserve image", protocols.image_json),
+    "image, binary, kserve": ("kserve image", protocols.image_binary),
+}
+ROW_CONNECTIONS, TENSOR_CONNECTIONS = 64, 8
+# Ratios of rates; where a goal is set, the least that the median should be.
+RATIOS = (
+    ("one row, V2", "one row, /predict", 0.85),
+    ("one row, V1", "one row, /predict", None),
+    ("one row, /invocations", "one row, /predict", None),
+    ("one row, /score", "one row, /predict", None),
+    ("one row, V2", "one row, V2, mlserver", 5.0),
+    ("one row, V2", "one row, V2, kserve", 5.0),
+    ("image, JSON", "image, JSON, mlserver", 3.0),
+    ("image, JSON", "image, JSON, kserve", 3.0),
+    # MLServer has no binary form over HTTP.
+    ("image, binary", "image, JSON, mlserver", 3.0),
+    ("image, binary", "image, binary, kserve", 3.0),
+)
+Series = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured under one name."""
+
+    name: str
+    server: Server
+    requests: Path
+    connections: int
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write the result; status 1 if that was not possible."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.dialects", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (7)")
+    parser.add_argument("--seconds", type=int, default=3, help="length of a cell (3)")
+    options = parser.parse_args(arguments)
+    cores = sorted(os.sched_getaffinity(0))
+    try:
+        load.require_tools()
+        if len(cores) < 2:
+            raise BenchmarkError("server and load need a core each")
+        return _run(options.rounds, options.seconds, cores[0], cores[-1])
+    except BenchmarkError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(rounds: int, seconds: int, load_core: int, core: int) -> int:
+    os.sched_setaffinity(0, {load_core})
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    started = datetime.now(UTC)
+    head: dict[str, Any] = {"kind": "dialects", "date": started.isoformat(timespec="seconds"), "commit": machine.commit(ROOT)}
+    head |= {"machine": asdict(machine.machine()), "versions": machine.versions()}
+    head |= {"peers": {peer: versions_of(peer) for peer in ("mlserver", "kserve")}}
+    head |= {"settings": {"rounds": rounds, "seconds": seconds, "server_core": core, "load_core": load_core}}
+    series: Series = {}
+    with TemporaryDirectory(prefix="dialects-") as name, ExitStack() as stack:
+        directory = Path(name)
+        workload, image = prepare(directory), light_image_model(directory)
+        peers = _peers(workload.models["cheap"], directory) + _peers(image, directory)
+        peers.append(outside.bare_socket(image))
+        head["commands"] = {peer.name: command_line(peer, core, directory) for peer in peers}
+        servers = {peer.name: stack.enter_context(running(peer, core, directory)) for peer in peers}
+        sums = sums_model(directory)
+        direct = outside.Direct(image.file, core)
+        cells = _row_cells(servers, workload, directory) + _tensor_cells(servers, direct, directory)
+        for number in range(1, rounds + 1):
+            _rates(series, cells, seconds, load_core, number)
+            for label, value in direct.compare(
+                servers["ours image"], servers["bare socket"], protocols.images(IMAGES), number
+            ).items():
+                series.setdefault(label, []).append(value)
+            series.setdefault(outside.MEMORY, []).append(outside.memory(sums, core, directory))
+            print(f"round {number} of {rounds}", flush=True)
+    return _write(head, series, started)
+
+
+def _rates(series: Series, cells: Sequence[Cell], seconds: int, load_core: int, number: int) -> None:
+    """Measure every cell once, in an order that changes with the round's number, and add rates and ratios."""
+    rates: dict[str, float] = {}
+    for cell in cells if number % 2 else cells[::-1]:
+        load.drive(cell.server.port, cell.connections, 1, load_core, cell.requests)
+        measured = load.drive(cell.server.port, cell.connections, seconds, load_core, cell.requests)
+        if measured.failures or not measured.requests:
+            raise BenchmarkError(f"{cell.name}: {measured.failures} of {measured.requests} requests failed")
+        settle([cell.server])
+        rates[cell.name] = measured.requests_per_s
+    for name, rate in rates.items():
+        series.setdefault(f"{name}, requests/s", []).append(rate)
+    for top, bottom, _ in RATIOS:
+        series.setdefault(_ratio(top, bottom), []).append(rates[top] / rates[bottom])
+
+
+def _ratio(top: str, bottom: str) -> str:
+    return f"{top} / {bottom}"
+
+
+def _row_cells(servers: dict[str, Server], workload: Workload, directory: Path) -> list[Cell]:
+    """Make the cells of one row, after every answer was compared with the direct call's."""
+    cells: list[Cell] = []
+    for name, (server, protocol) in ROWS.items():
+        requests = protocol.requests(_model_name(server), workload.rows)
+        answered = check.check(name, servers[server].port, requests, protocol.read, workload.rows, workload.models["cheap"])
+        print(f"{name}: checked {answered.answers:,} answers", flush=True)
+        file = load.write_requests(directory / f"{len(cells)}.rows", requests)
+        cells.append(Cell(name, servers[server], file, ROW_CONNECTIONS))
+    return cells
+
+
+def _tensor_cells(servers: dict[str, Server], direct: outside.Direct, directory: Path) -> list[Cell]:
+    """Make the cells of an image, after every answer was compared with the direct call's."""
+    cells: list[Cell] = []
+    images = protocols.images(IMAGES)
+    for name, (server, ask) in TENSORS.items():
+        path = V2.path.format(model=_model_name(server))
+        requests = [ask(path, direct.input, image) for image in images]
+        for image, answer in zip(images, check.ask_all(servers[server].port, requests), strict=True):
+            _compare(name, answer, direct(image))
+        print(f"{name}: checked {len(requests)} answers", flush=True)
+        file = load.write_requests(directory / f"{len(cells)}.tensors", requests)
+        cells.append(Cell(name, servers[server], file, TENSOR_CONNECTIONS))
+    return cells
+
+
+def _compare(name: str, answer: wire.Answer, expected: NDArray[np.float32]) -> None:
+    if answer.status != 200:
+        raise BenchmarkError(f"{name}: status {answer.status}, {answer.body[:200]!r}")
+    got = protocols.read_image_answer(answer)
+    if got.shape != expected.shape or not np.allclose(got, expected, rtol=0, atol=IMAGE_TOLERANCE):
+        raise BenchmarkError(f"{name}: the answer is not the direct call's: {got[:3]} and {expected[:3]}")
+
+
+def _model_name(server: str) -> str:
+    """The name under which a server has its model: ours calls one that is alone `model`."""
+    kind, _, model = server.partition(" ")
+    return "model" if kind == "ours" else model
+
+
+def _peers(model: Artifact, directory: Path) -> list[Peer]:
+    return [ours(model), _mlserver(model, directory), _kserve(model)]
+
+
+def _mlserver(model: Artifact, directory: Path) -> Peer:
+    """MLServer with a model: its files of settings beside a copy of the model, and its ports.
+
+    No parallel workers: they are its default, but on one core another process only costs.
+    """
+    home = directory / "mlserver" / model.name
+    shutil.copytree(PEERS / "mlserver" / model.name, home)
+    shutil.copy(model.file, home)
+    ports = {"MLSERVER_HTTP_PORT": "{port}", "MLSERVER_GRPC_PORT": "{free}", "MLSERVER_METRICS_PORT": "{free}"}
+    settings = {"MLSERVER_HOST": wire.HOST, "MLSERVER_DEBUG": "false", "MLSERVER_PARALLEL_WORKERS": "0", "PYTHONPATH": "."}
+    command = (str(python_of("mlserver").with_name("mlserver")), "start", str(home))
+    return Peer(f"mlserver {model.name}", command, ports | settings, "/v2/health/ready")
+
+
+def _kserve(model: Artifact) -> Peer:
+    """KServe's Python server with a model, without log lines for each request."""
+    options = f"--model_name={model.name} --http_port={{port}} --enable_grpc=false --enable_latency_logging=false"
+    logs = "--log_config_file=benchmarks/peers/kserve/logging.json"
+    command = (str(python_of("kserve")), "benchmarks/peers/kserve/server.py", str(model.file), *options.split(), logs)
+    return Peer(f"kserve {model.name}", command, {}, "/v2/health/ready")
+
+
+def _write(head: dict[str, Any], series: Series, started: datetime) -> int:
+    spreads = {label: asdict(summary.spread(values)) | {"values": values} for label, values in series.items()}
+    goals = []
+    for label, word, threshold in _goals():
+        value = spreads[label]["median"]
+        reached = value >= threshold if word == "at least" else value <= threshold
+        goals.append({"series": label, "goal": f"{word} {threshold:g}", "median": value, "reached": reached})
+    for label, spread in spreads.items():
+        print(f"{label}: {spread['median']:.3f} ({spread['lower_quartile']:.3f} - {spread['upper_quartile']:.3f})")
+    file = RESULTS / f"dialects-{started:%Y-%m-%dT%H-%M}.json"
+    file.write_text(json.dumps(head | {"goals": goals, "series": spreads}, indent=1) + "\n")
+    print(f"written: benchmarks/results/{file.name}")
+    return 0
+
+
+def _goals() -> list[tuple[str, str, float]]:
+    """Series, and whether the median is to be at least or at most so much."""
+    rates = [(_ratio(top, bottom), "at least", goal) for top, bottom, goal in RATIOS if goal is not None]
+    return [*rates, (outside.TIME, "at most", 400.0), (outside.SHARE, "at most", 5.0), (outside.MEMORY, "at most", 1.3)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Peers come into environments of their own, since their pins collide with ours: .peers/NAME, made with pip from the peer's
+`requirements.txt` when it is not there or that file has changed.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.servers import ROOT
+
+PEERS = Path(__file__).with_name("peers")
+ENVIRONMENTS = ROOT / ".peers"
+INSTALL_LIMIT_S = 900
+
+
+def python_of(peer: str) -> Path:
+    """The interpreter of a peer's environment; raises BenchmarkError with pip's last lines if it cannot be made."""
+    directory, requirements = ENVIRONMENTS / peer, PEERS / peer / "requirements.txt"
+    python, made_from = directory / "bin" / "python", directory / "made-from.txt"
+    if not made_from.is_file() or made_from.read_text() != requirements.read_text():
+        print(f"installing {peer} into .peers/{peer} (a minute or two, the first time only)", flush=True)
+        shutil.rmtree(directory, ignore_errors=True)
+        _run(sys.executable, "-m", "venv", str(directory))
+        _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", str(requirements))
+        shutil.copy(requirements, made_from)
+    return python
+
+
+def versions_of(peer: str) -> dict[str, str]:
+    """What is pinned for a peer, by package."""
+    lines = (PEERS / peer / "requirements.txt").read_text().split()
+    return {name: version for name, _, version in (line.partition("==") for line in lines)}
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_LIMIT_S)
+    if done.returncode != 0:
+        last = "\n".join((done.stdout + done.stderr).splitlines()[-8:])
+        raise BenchmarkError(f"a peer's environment could not be made, {command[-1]}:\n{last}")
