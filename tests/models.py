@@ -195,6 +195,15 @@ def columns() -> Any:
 
 
 @_estimator
+def two_columns() -> Any:
+    """The sum of its columns a and b."""
+    import pandas as pd
+
+    table = pd.DataFrame({"a": [1.0, 2.0, 3.0, 5.0], "b": [2.0, 1.0, 5.0, 3.0]})
+    return LinearRegression().fit(table, table["a"] + table["b"])
+
+
+@_estimator
 def missing_values() -> Any:
     rows, targets = dataset("iris")
     return HistGradientBoostingClassifier(max_iter=10).fit(rows, targets)
@@ -365,6 +374,62 @@ def dynamic_trailing() -> Any:
     nodes = [_node("ReduceSum", ["x", "axes"], ["total"], keepdims=0), _node("Add", ["x", "x"], ["double"])]
     outputs = [("total", "FP32", ["n"]), ("double", "FP32", ["n", "length"])]
     return _model(nodes, [("x", "FP32", ["n", "length"])], outputs, [_constant("axes", np.array([1]))])
+
+
+@_graph
+def two_in_one_out() -> Any:
+    """The model of the Open Inference Protocol's examples: its output is the same whatever comes."""
+    answer = _constant("answer", np.array([[1.0, 1.1], [2.0, 2.1], [3.0, 3.1]], np.float32))
+    nodes = [
+        _node("Cast", ["input0"], ["a"], to=1),
+        _node("ReduceSum", ["a"], ["total"], keepdims=0),
+        _node("Cast", ["input1"], ["b"], to=1),
+        _node("ReduceSum", ["b"], ["count"], keepdims=0),
+        _node("Add", ["total", "count"], ["both"]),
+        _node("Mul", ["both", "zero"], ["nothing"]),
+        _node("Add", ["answer", "nothing"], ["output0"]),
+    ]
+    inputs = [("input0", "UINT32", [2, 2]), ("input1", "BOOL", [3])]
+    return _model(nodes, inputs, [("output0", "FP32", [3, 2])], [answer, _constant("zero", np.array(0, np.float32))])
+
+
+@_graph
+def half_plus_three() -> Any:
+    """TensorFlow Serving's toy: half of each number, plus three."""
+    nodes = [_node("Mul", ["x", "half"], ["halves"]), _node("Add", ["halves", "three"], ["y"])]
+    constants = [_constant("half", np.array(0.5, np.float32)), _constant("three", np.array(3, np.float32))]
+    return _model(nodes, [("x", "FP32", ["n"])], [("y", "FP32", ["n"])], constants)
+
+
+@_graph
+def three_kinds() -> Any:
+    """A text, a vector and a matrix a row in, as TensorFlow Serving's documentation has them; the text and both sums out."""
+    nodes = [
+        _node("Identity", ["tag"], ["name"]),
+        _node("ReduceSum", ["signal", "one"], ["signals"], keepdims=0),
+        _node("ReduceSum", ["sensor", "two"], ["sensors"], keepdims=0),
+    ]
+    inputs = [("tag", "BYTES", ["n"]), ("signal", "FP32", ["n", 5]), ("sensor", "FP32", ["n", 2, 2])]
+    outputs = [("name", "BYTES", ["n"]), ("signals", "FP32", ["n"]), ("sensors", "FP32", ["n"])]
+    return _model(nodes, inputs, outputs, [_constant("one", np.array([1])), _constant("two", np.array([1, 2]))])
+
+
+@_graph
+def text_and_vector() -> Any:
+    """Columns a and b, a text and three numbers a row, as MLflow's documentation has them; each row's sum out."""
+    nodes = [_node("Identity", ["a"], ["names"]), _node("ReduceSum", ["b", "one"], ["sums"], keepdims=0)]
+    outputs = [("names", "BYTES", ["n"]), ("sums", "INT64", ["n"])]
+    return _model(nodes, [("a", "BYTES", ["n"]), ("b", "INT64", ["n", 3])], outputs, [_constant("one", np.array([1]))])
+
+
+@_graph
+def rows_of_pairs() -> Any:
+    return _model([_node("Add", ["x", "x"], ["double"])], [("x", "FP32", ["n", 1, 2])], [("double", "FP32", ["n", 1, 2])])
+
+
+@_graph
+def texts() -> Any:
+    return _model([_node("Identity", ["x"], ["y"])], [("x", "BYTES", ["n"])], [("y", "BYTES", ["n"])])
 
 
 @_graph

@@ -14,7 +14,7 @@ MAX_DEPTH: Final = 100
 # Small arrays cost more time and memory than their bytes: 8 MiB of `[],` stall the loop for 1.6 s and take 250 MiB.
 MAX_CONTAINERS: Final = 200_000
 _LARGE_BYTES: Final = MAX_CONTAINERS
-_FEW_QUOTES: Final = 1000
+_FEW: Final = 1000
 
 # The headers of a JSON answer.
 AS_JSON: Final = ((b"content-type", b"application/json"),)
@@ -22,12 +22,22 @@ AS_JSON: Final = ((b"content-type", b"application/json"),)
 
 def parse(body: bytes | bytearray, hint: str) -> Any:
     """The document; `hint` says what was expected where nothing came. Raises BadRequest."""
-    if len(body) > _LARGE_BYTES and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
+    if len(body) > _LARGE_BYTES and _count(body, b"[") + _count(body, b"{") > MAX_CONTAINERS:
         raise BadRequest(f"the body holds more than {MAX_CONTAINERS:,} arrays and objects; send it in pieces")
     try:
         return orjson.loads(body) if len(body) <= _LARGE_BYTES else _load_large(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(_not_json(body, error, hint)) from None
+
+
+def _count(body: bytes | bytearray, character: bytes) -> int:
+    """As `body.count`, which looks at each byte; of few in a long body the next one is found ten times as fast."""
+    at = -1
+    for found in range(_FEW):
+        at = body.find(character, at + 1)
+        if at < 0:
+            return found
+    return body.count(character)
 
 
 def _load_large(body: bytes | bytearray) -> Any:
@@ -59,11 +69,9 @@ def refuse_double_keys(keys: tuple[bytes, ...], body: bytes | bytearray) -> None
     taken.
     """
     if b"\\" not in body:
-        searched = body
-        if len(body) > _LARGE_BYTES and len(texts := body.split(b'"', _FEW_QUOTES)) <= _FEW_QUOTES:
-            # Long and nearly without texts, as a tensor of numbers is: one look at the whole, and then at the short pieces.
-            longest = max(map(len, keys))
-            searched = b'"'.join([text if len(text) < longest else b"" for text in texts])
+        # A tensor of numbers is long and nearly without texts: one look at the whole finds them.
+        texts = _few_texts(body) if len(body) > _LARGE_BYTES else None
+        searched = body if texts is None else texts
         for each in keys:
             if searched.count(each) > 1:
                 break
@@ -81,6 +89,19 @@ def refuse_double_keys(keys: tuple[bytes, ...], body: bytes | bytearray) -> None
     for key, times in Counter(found).items():
         if times > 1:
             raise BadRequest(f"the body has the key {quoted(key)} {times} times; send it once")
+
+
+def _few_texts(body: bytes | bytearray) -> list[bytes] | None:
+    """All texts of a body without escapes, in their quotation marks; None if they are many."""
+    texts: list[bytes] = []
+    start = body.find(b'"')
+    while start >= 0:
+        end = body.find(b'"', start + 1)
+        if end < 0 or len(texts) == _FEW:
+            return None
+        texts.append(bytes(body[start : end + 1]))
+        start = body.find(b'"', end + 1)
+    return texts
 
 
 def refuse_too_deep(document: Any) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.conftest import drive as drive  # fixtures, which the tests here ask for, too
+from tests.clients.conftest import install as install
 from tests.image import engine
 from tests.image.engine import Container, Failed, docker, mounted, variables
 
