@@ -1,4 +1,4 @@
-# serve, test, lint, bench. Everything is installed into .venv, which `make clean` removes.
+# serve, test, lint, bench. Everything is installed into .venv (peers of `make bench` into .peers), which `make clean` removes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,7 +22,7 @@ help:
 	@echo "make test-images   test them"
 	@echo "make lock    lock what the images install to the newest versions"
 	@echo "make soak    reload, stop and kill servers many times under load, and measure their memory (half an hour)"
-	@echo "make bench   measure the server beside an empty ASGI application and plain FastAPI (needs wrk, 12 minutes)"
+	@echo "make bench   measure the server beside an empty ASGI application, plain FastAPI, MLServer and KServe's (needs wrk, 35 minutes)"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -82,6 +82,7 @@ lock: $(DEVELOPING)
 
 bench: $(DEVELOPING)
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.dialects
 	$(BIN)/python -m benchmarks.lifecycle
 	$(BIN)/python -m benchmarks.fetch
 	$(BIN)/python -m benchmarks.report
@@ -94,4 +95,4 @@ soak: $(DEVELOPING)
 	$(BIN)/python -m benchmarks.soak
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .peers .azurite build *.egg-info

@@ -55,7 +55,13 @@ def newest() -> Path:
 
 def _others() -> list[str]:
     """What the newest runs of the other kinds add."""
-    kinds = {"lifecycle": render_lifecycle, "images": render_images, "fetch": render_fetch, "soak": render_soak}
+    kinds = {
+        "dialects": render_dialects,
+        "lifecycle": render_lifecycle,
+        "images": render_images,
+        "fetch": render_fetch,
+        "soak": render_soak,
+    }
     found = {kind: sorted(RESULTS.glob(f"{kind}-*.json")) for kind in kinds}
     return [kinds[kind](json.loads(files[-1].read_text()), files[-1].name) for kind, files in found.items() if files]
 
@@ -78,6 +84,22 @@ def render(result: Result, file_name: str) -> str:
         parts += [f"**{scenario['title']}**", _absolute(result, scenario), _ratios(result, scenario)]
     parts += [_one_connection(result), _start_ups(result), _repeat(result, file_name)]
     return "\n\n".join(parts)
+
+
+def render_dialects(result: Result, file_name: str) -> str:
+    """What the dialects cost, and how other servers answer the same requests, as Markdown."""
+    machine, settings = result["machine"], result["settings"]
+    where = f"{result['date'][:10]}, commit {result['commit'][:10]}, {machine['cpu']}, {machine['cores']} cores"
+    peers = "; ".join(" ".join(f"{name} {version}" for name, version in pins.items()) for pins in result["peers"].values())
+    return (
+        f"**Dialects, and the servers that speak them**, {settings['rounds']} interleaved rounds of {settings['seconds']} s a cell; "
+        f"{where}. The server has one core, wrk the other. One row is the pipeline's, 64 connections; an image is a "
+        "tensor of 1x3x224x224 FP32 for the onnx package's SqueezeNet, 602 kB in binary form, 1.2 MB as JSON, 8 connections, the "
+        "model by itself on that core some 7 ms. All answers were checked against the direct call first. "
+        f"Peers by their own documents, `benchmarks/peers`: {peers}. «Outside the model» is a client's round trip over one "
+        "connection less the direct call: it holds the kernel, waking up two cores and receiving the body, which take a bare socket "
+        f"(`benchmarks/peers/bare_socket.py`) what is said there. `benchmarks/results/{file_name}`\n\n" + _series(result)
+    )
 
 
 def render_lifecycle(result: Result, file_name: str) -> str:
