@@ -1,7 +1,8 @@
 """What answers while no worker is ready: the supervisor itself, on the same socket, every connection closed after its answer.
 
-Live is 200 (in V2's words, too), ready and health 503 with what is being done, /metrics what is known, all else 503 with
-Retry-After. It reads a request's head and no body. Standard library only; all calls on the supervisor's one thread.
+Live is 200 (in V2's words, too), ready and health 503 with what is being done, /metrics what is known, all else 503 in its
+dialect's own form; every 503 with Retry-After. It reads a request's head and no body. Standard library only; all calls on the
+supervisor's one thread.
 """
 
 import contextlib
@@ -26,6 +27,13 @@ _HURRY_S: Final = 1.0
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~:+/=-]{1,128}")
 _REASONS: Final = {200: "OK", 400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large",
                    503: "Service Unavailable"}  # fmt: skip
+# How the dialects below these paths say what is wrong: the key of the sentence, and what stands beside it.
+_FORMS: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "/v2": ("error", {}),
+    "/v1/": ("error", {}),
+    "/score": ("error", {}),
+    "/invocations": ("message", {"error_code": "TEMPORARILY_UNAVAILABLE"}),
+}
 _CODES: Final = {400: "bad_http", 408: "header_timeout", 431: "headers_too_large", 503: "not_ready"}
 
 
@@ -174,17 +182,23 @@ class WaitingRoom:
                 return 200, "application/json", b'{"live":true}'
             if path in ("/health", "/health/ready"):
                 return 503, "application/json", json.dumps(self._health()).encode()
+            if path == "/v2/health/ready":
+                return 503, "application/json", b'{"ready":false}'
             if path == "/metrics":
                 return 200, "text/plain; version=0.0.4; charset=utf-8", self._metrics()
         health = self._health()
         doing = health.get("phase") or health["status"]
-        return _problem(503, f"no model answers yet ({doing}); GET /health says more, and turns 200 when one does", request_id)
+        detail = f"no model answers yet ({doing}); GET /health says more, and turns 200 when one does"
+        for root, (key, beside) in _FORMS.items():
+            if path.startswith(root):
+                return 503, "application/json", json.dumps({**beside, key: detail}).encode()
+        return _problem(503, detail, request_id)
 
     def _answer(self, visitor: "_Visitor", method: str, request_id: str, status: int, kind: str, body: bytes) -> None:
         head = [f"HTTP/1.1 {status} {_REASONS[status]}", f"content-type: {kind}", f"content-length: {len(body)}",
                 "connection: close"]  # fmt: skip
         head += [f"x-request-id: {request_id}"] if request_id else []
-        head += ["retry-after: 1"] if status == 503 and kind == "application/problem+json" else []
+        head += ["retry-after: 1"] if status == 503 else []
         visitor.left = "\r\n".join([*head, "", ""]).encode("latin-1") + (b"" if method == "HEAD" else body)
         visitor.answered = True
         visitor.until = time.monotonic() + _LINGER_S

@@ -73,6 +73,7 @@ def get(path: str, method: str = "GET") -> bytes:
     [
         ("/health/live", 200, {"status": "alive"}),
         ("/v2/health/live", 200, {"live": True}),
+        ("/v2/health/ready", 503, {"ready": False}),
         ("/", 200, {"status": "alive"}),
         ("/health/ready", 503, {"status": "loading", "phase": "loading model 'churn', version '1'"}),
         ("/health?verbose=1", 503, {"status": "loading", "phase": "loading model 'churn', version '1'"}),
@@ -101,6 +102,25 @@ def test_all_else_is_503_for_now(room: Running, request_: bytes) -> None:
     problem = assert_problem(reply, 503, "no model answers yet", "loading model 'churn'")
     assert problem["code"] == "not_ready"
     assert reply.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "beside"),
+    [
+        ("/v2/models/churn/infer", "error", {}),
+        ("/v2", "error", {}),
+        ("/v1/models/churn:predict", "error", {}),
+        ("/proxied/v1/models/churn:predict", "error", {}),
+        ("/score", "error", {}),
+        ("/invocations", "message", {"error_code": "TEMPORARILY_UNAVAILABLE"}),
+    ],
+)
+def test_each_dialect_says_it_in_its_own_form(room: Running, path: str, key: str, beside: dict[str, str]) -> None:
+    reply = room.exchange(post_bytes(path, {"inputs": []}))
+    body = reply.json()
+    assert (reply.status, reply.headers["content-type"], reply.headers["retry-after"]) == (503, "application/json", "1")
+    assert "loading model 'churn'" in body.pop(key)
+    assert body == beside
 
 
 def test_a_large_body_does_not_cost_its_client_the_answer(room: Running) -> None:
