@@ -1,5 +1,5 @@
 """Peers come into environments of their own, since their pins collide with ours: .peers/NAME, made with pip from the peer's
-`requirements.txt` when it is not there or that file has changed.
+`requirements.txt` when it is not there, or that file or this Python has changed.
 """
 
 import shutil
@@ -19,23 +19,30 @@ def python_of(peer: str) -> Path:
     """The interpreter of a peer's environment; raises BenchmarkError with pip's last lines if it cannot be made."""
     directory, requirements = ENVIRONMENTS / peer, PEERS / peer / "requirements.txt"
     python, made_from = directory / "bin" / "python", directory / "made-from.txt"
-    if not made_from.is_file() or made_from.read_text() != requirements.read_text():
+    wanted = f"{sys.version}\n{requirements.read_text()}"
+    if not made_from.is_file() or made_from.read_text() != wanted:
         print(f"installing {peer} into .peers/{peer} (a minute or two, the first time only)", flush=True)
         shutil.rmtree(directory, ignore_errors=True)
         _run(sys.executable, "-m", "venv", str(directory))
         _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", str(requirements))
-        shutil.copy(requirements, made_from)
+        made_from.write_text(wanted)
     return python
 
 
 def versions_of(peer: str) -> dict[str, str]:
-    """What is pinned for a peer, by package."""
-    lines = (PEERS / peer / "requirements.txt").read_text().split()
-    return {name: version for name, _, version in (line.partition("==") for line in lines)}
+    """What is installed for a peer, by package; what is pinned comes first."""
+    lines = _run(str(python_of(peer)), "-m", "pip", "list", "--format", "freeze", "--disable-pip-version-check").split()
+    found = {name: version for name, _, version in (line.partition("==") for line in lines)}
+    pinned = [line.partition("==")[0] for line in (PEERS / peer / "requirements.txt").read_text().split()]
+    return {name: found[name] for name in [*pinned, *found]}
 
 
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_LIMIT_S)
+def _run(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise BenchmarkError(f"a peer's environment was not made in {INSTALL_LIMIT_S} s: {command[-1]}") from None
     if done.returncode != 0:
         last = "\n".join((done.stdout + done.stderr).splitlines()[-8:])
         raise BenchmarkError(f"a peer's environment could not be made, {command[-1]}:\n{last}")
+    return done.stdout

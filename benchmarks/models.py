@@ -4,7 +4,6 @@
 calls are the yardstick of `check`, and what `latency` subtracts.
 """
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +75,32 @@ def prepare(directory: Path) -> Workload:
 
 
 def light_image_model(directory: Path) -> Artifact:
-    """Write the onnx package's SqueezeNet, whose weights are constant: FP32 [1, 3, 224, 224] in, [1, 1000, 1, 1] out."""
-    import onnx.backend.test
+    """Write the onnx package's SqueezeNet with random weights: FP32 [1, 3, 224, 224] in, [1, 1000, 1, 1] out.
 
+    The package's own are constant, with which it answers the same to every image.
+    """
+    import onnx.backend.test
+    from onnx import numpy_helper
+
+    light = Path(onnx.backend.test.__file__).parent / "data" / "light"
+    model = onnx.load(light / "light_squeezenet.onnx")
+    random = np.random.default_rng(0)
+    known = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    made = [node for node in model.graph.node if node.op_type == "ConstantOfShape"]
+    for node in made:
+        shape = known[node.input[0]]
+        spread = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.01
+        weights = random.normal(scale=spread, size=shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(weights, node.output[0]))
+        model.graph.node.remove(node)
+    shapes = {node.input[0] for node in made}
+    for part, gone in ((model.graph.input, known.keys()), (model.graph.initializer, shapes)):
+        for each in [each for each in part if each.name in gone]:
+            part.remove(each)
+    model.ir_version = 8  # before the fourth, weights were inputs
     file = directory / "image" / "model.onnx"
     file.parent.mkdir()
-    light = Path(onnx.backend.test.__file__).parent / "data" / "light"
-    shutil.copy(light / "light_squeezenet.onnx", file)
+    file.write_bytes(model.SerializeToString())
     return Artifact("image", file)
 
 

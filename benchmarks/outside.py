@@ -15,6 +15,7 @@ from benchmarks.models import Artifact
 from benchmarks.protocols import V2, Image
 from benchmarks.servers import Peer, Server, ours, running
 
+CALLED = "image, the model called directly, µs"
 TIME = "image, binary, one connection: outside the model, µs"
 SHARE = "image, binary, one connection: outside the model, % of the round trip"
 FLOOR = "the same, a bare socket and the model instead of a server, µs"
@@ -47,25 +48,35 @@ class Direct:
         """
         path = V2.path.format(model="model")
         requests = [protocols.image_binary(path, self.input, image) for image in images]
-        told_us: list[float] = []
+        answers: list[wire.Answer] = []
 
-        def ask_us(port: int, note: Callable[[wire.Answer], object]) -> float:
+        def ask_us(port: int) -> float:
+            answers.clear()
             with wire.connect(port) as connection:
-                return latency.median_us(lambda request: note(wire.exchange(connection, request)), requests, CALLS)
+                took = latency.median_us(lambda request: answers.append(wire.exchange(connection, request)), requests, CALLS)
+            if any(answer.status != 200 for answer in answers):
+                raise BenchmarkError("requests failed while their times were measured")
+            return took
 
         def call_us() -> float:
             with latency.on_core(self._core):
                 return latency.median_us(self, images, CALLS)
 
         kinds: list[tuple[str, Callable[[], float]]] = [
-            ("ours", lambda: ask_us(server.port, lambda answer: told_us.append(_told_us(answer)))),
+            ("ours", lambda: ask_us(server.port)),
             ("called", call_us),
-            ("bare", lambda: ask_us(bare.port, lambda _: None)),
+            ("bare", lambda: ask_us(bare.port)),
         ]
         first = number % len(kinds)
-        took = {kind: timed() for kind, timed in kinds[first:] + kinds[:first]}
+        took: dict[str, float] = {}
+        told_us: list[float] = []
+        for kind, timed in kinds[first:] + kinds[:first]:
+            took[kind] = timed()
+            if kind == "ours":
+                told_us = [_told_us(answer) for answer in answers]
         added = took["ours"] - took["called"]
         return {
+            CALLED: took["called"],
             TIME: added,
             SHARE: 100 * added / took["ours"],
             FLOOR: took["bare"] - took["called"],
@@ -80,7 +91,8 @@ def _told_us(answer: wire.Answer) -> float:
 
 def bare_socket(model: Artifact) -> Peer:
     """The floor of `compare`."""
-    return Peer("bare socket", (sys.executable, "-m", "benchmarks.peers.bare_socket", str(model.file), "{port}"))
+    command = (sys.executable, "-m", "benchmarks.peers.bare_socket", str(model.file), "{port}")
+    return Peer("bare socket", command, {"ORT_DISABLE_TELEMETRY": "1"})
 
 
 def memory(model: Artifact, core: int, directory: Path) -> float:

@@ -54,6 +54,7 @@ def _read_list(document: Any) -> RowAnswer:
 
 
 PREDICT = RowProtocol("/predict", body, classic)
+LABELS = RowProtocol("/predict", lambda row: {**body(row), "outputs": ["predict"]}, lambda answer: (answer["prediction"], None))
 V2 = RowProtocol("/v2/models/{model}/infer", _v2, _read_v2)
 # These answer with labels and have no place for probabilities.
 V1 = RowProtocol("/v1/models/{model}:predict", lambda row: {"instances": [row.tolist()]}, _read_label)

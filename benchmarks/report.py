@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.outside import CALLED
 from benchmarks.scenarios import LATENCY_SERIES, Comparison, Quantity, startup_series
 from benchmarks.summary import Spread, spread
 
@@ -90,12 +91,13 @@ def render_dialects(result: Result, file_name: str) -> str:
     """What the dialects cost, and how other servers answer the same requests, as Markdown."""
     machine, settings = result["machine"], result["settings"]
     where = f"{result['date'][:10]}, commit {result['commit'][:10]}, {machine['cpu']}, {machine['cores']} cores"
-    peers = "; ".join(" ".join(f"{name} {version}" for name, version in pins.items()) for pins in result["peers"].values())
+    peers = ", ".join(f"{name} {pins[name]}" for name, pins in result["peers"].items())
+    called_ms = result["series"][CALLED]["median"] / 1e3
     return (
         f"**Dialects, and the servers that speak them**, {settings['rounds']} interleaved rounds of {settings['seconds']} s a "
         f"cell; {where}. The server has one core, wrk the other. One row is the pipeline's, 64 connections; an image is a "
         "tensor of 1x3x224x224 FP32 for the onnx package's SqueezeNet, 602 kB in binary form, 1.2 MB as JSON, 8 connections. "
-        "The model alone takes some 7 ms of each image, so nobody can be three times as fast as a server that needs 20. "
+        f"The model alone takes {called_ms:.1f} ms of each image, whoever serves it. "
         "All answers were checked against the direct call first. "
         f"Peers by their own documents, `benchmarks/peers`: {peers}. «Outside the model» is a client's round trip over one "
         "connection less the direct call; it holds the kernel, waking up two cores and receiving the body, which are all that "
@@ -244,7 +246,7 @@ def _start_ups(result: Result) -> str:
 def _repeat(result: Result, file_name: str) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return (
-        f"Versions: {versions}.\n\nTo repeat it: `make bench` (two cores, wrk, about eleven minutes; "
+        f"Versions: {versions}.\n\nTo repeat it: `make bench` (two cores, wrk, about 35 minutes; "
         "`python -m benchmarks.run --quick` for a look), then `python -m benchmarks.report`. Every number and command "
         f"line is in `benchmarks/results/{file_name}`."
     )

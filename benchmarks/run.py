@@ -1,4 +1,4 @@
-"""The benchmark, `make bench`: starts the runtime and its peers, measures them in turn, judges, writes a JSON result.
+"""The first part of `make bench`: starts the runtime and its peers, measures them in turn, judges, writes a JSON result.
 
 Needs two cores, wrk and taskset. By default seven interleaved rounds, about eleven minutes; `--quick` takes two short
 ones, about two minutes, for a look rather than for a claim. `report` finds the result in benchmarks/results.

@@ -84,7 +84,9 @@ def command_line(peer: Peer, core: int, directory: Path) -> str:
     """Show how a peer is started without paths of this machine: DIR stands for the directory of models."""
     settings = [f"{name}={value}" for name, value in peer.environment.items()]
     shown = " ".join([*settings, f"taskset -c {core}", *peer.arguments])
-    return shown.replace(sys.executable, "python").replace(str(directory), "DIR").replace("{port}", "PORT")
+    for given, instead in ((sys.executable, "python"), (str(directory), "DIR"), (f"{ROOT}/", "")):
+        shown = shown.replace(given, instead)
+    return shown.replace("{port}", "PORT").replace("{free}", "FREE")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from runtime.batching import Batcher
 from runtime.dialects.problem import CONTENT_TYPE, body
 from runtime.entry import Entry
-from runtime.errors import ClientLeft, RuntimeFault
+from runtime.errors import ClientLeft
 
 # The key of the ASGI scope under which a request finds its connection.
 CONNECTION: Final = "ml.connection"
@@ -83,7 +83,7 @@ class Protocol(HttpToolsProtocol):
     unread_since = 0.0
     # Who takes the pieces of the body that is arriving, and what tells that it is all there.
     take: Callable[[bytes], None] | None = None
-    taken: asyncio.Future[bool]
+    taken: asyncio.Future[bool] | None = None
     # What the request under way waits for in a queue, so that it can be dropped when the client is gone.
     awaited: tuple[Batcher, Entry] | None = None
 
@@ -94,7 +94,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pipeline.clear()
-        self._end_taking(False)
+        self._end_taking(ClientLeft("the client left before its body was there"))
         if self.awaited is not None:
             batcher, entry = self.awaited
             self.awaited = None
@@ -174,8 +174,8 @@ class Protocol(HttpToolsProtocol):
         if self.take is not None:
             try:
                 self.take(body)
-            except RuntimeFault as fault:
-                self._end_taking(fault)
+            except Exception as error:  # noqa: BLE001 - it is raised where the body is awaited; the parser would call it bad HTTP
+                self._end_taking(error)
             return  # who takes bounds what is there
         self.cycle.body += body
         if len(self.cycle.body) > HIGH_WATER_LIMIT:
@@ -192,27 +192,28 @@ class Protocol(HttpToolsProtocol):
             self._end_taking(True)
 
     async def rest_of_body(self, take: Callable[[bytes], None]) -> bool:
-        """Give what is still to come of the body to `take` as it is parsed; False if it is late, or the client left.
+        """Give what is still to come of the body to `take` as it is parsed; False if it is late.
 
-        Raises the fault that `take` raises. Compared with `receive`, each piece takes no turn of the loop and two copies less.
+        Raises ClientLeft, and what `take` raises. A piece takes no turn of the loop, and two copies less than by `receive`.
         """
         if self.body_late:
             return False
         self.take = take
-        self.taken = self.loop.create_future()
+        taken: asyncio.Future[bool] = self.loop.create_future()
+        self.taken = taken
         self.flow.resume_reading()
         try:
-            return await self.taken
+            return await taken
         finally:
-            self.take = None
+            # A fault's traceback leads here and to the body: kept, both would stay until the collector comes.
+            self.take = self.taken = None
+            del taken
 
-    def _end_taking(self, outcome: bool | RuntimeFault) -> None:
-        if self.take is None:
-            return
+    def _end_taking(self, outcome: bool | Exception) -> None:
         self.take = None
-        if self.taken.done():  # cancelled
+        if self.taken is None or self.taken.done():
             return
-        if isinstance(outcome, RuntimeFault):
+        if isinstance(outcome, Exception):
             self.taken.set_exception(outcome)
         else:
             self.taken.set_result(outcome)

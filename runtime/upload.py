@@ -85,7 +85,12 @@ class Upload:
             if came > self._reserved:
                 self._reserve(came)
 
-        if not await self._take_all(message, take):
+        try:
+            whole = await self._take_all(message, take)
+        except ClientLeft:
+            self.complete = True
+            raise
+        if not whole:
             raise BodyTimeout(
                 f"{len(gathered) - before:,} bytes of the body arrived within {self._limits.body_timeout_s:g} s "
                 "(BODY_TIMEOUT_S), and then time was up"
@@ -100,13 +105,8 @@ class Upload:
             if not message.get("more_body"):
                 return True
             if self._connection is not None:
-                if await self._connection.rest_of_body(take):
-                    return True
-                if self._connection.body_late:
-                    return False
-                break
+                return await self._connection.rest_of_body(take)
             message = await self._receive()
-        self.complete = True
         raise ClientLeft("the client left before its body was there")
 
     async def discard(self) -> None:

@@ -29,7 +29,10 @@ def main(file: str, port: int) -> None:
                         head_end = bytes(buffer[:2048]).index(b"\r\n\r\n") + 4
                         length = int(bytes(buffer[:head_end]).lower().split(b"content-length: ")[-1].split(b"\r\n")[0])
                         while received < head_end + length:
-                            received += connection.recv_into(buffer[received:])
+                            came = connection.recv_into(buffer[received:])
+                            if not came:
+                                return
+                            received += came
                         image = np.frombuffer(bytes(buffer[received - size : received]), np.float32).reshape(tensor.shape)
                         answer = session.run(None, {tensor.name: image})[0].tobytes()
                         connection.sendall(ANSWER % (len(answer), answer))

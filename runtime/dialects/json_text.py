@@ -65,8 +65,8 @@ def in_quotes(*keys: str) -> tuple[bytes, ...]:
 def refuse_double_keys(keys: tuple[bytes, ...], body: bytes | bytearray) -> None:
     """Raise BadRequest if a key stands twice at the top: the parser takes the last and forgets the others.
 
-    `keys`, which are `in_quotes`, are all that the caller reads: where none of them stands twice anywhere, no closer look is
-    taken.
+    Of the keys only `keys`, which are `in_quotes`, make it look closer: all that the caller reads, but for those that stand in
+    good requests many times.
     """
     if b"\\" not in body:
         # A tensor of numbers is long and nearly without texts: one look at the whole finds them.

@@ -199,6 +199,26 @@ def test_all_bodies_together_are_limited(serve: Serve, models: Models) -> None:
         eventually(lambda: server.exchange(whole).status == 200, "bytes of a given-up upload are free")
 
 
+def test_what_was_refused_in_the_middle_is_given_back(serve: Serve, models: Models) -> None:
+    """Bodies of unknown length that turn out too long, more of them than the memory should ever hold."""
+    server = serve(models("iris"))
+    most = 8 * 2**20
+    chunk = b"x" * (most + 1)
+    head = b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    def refuse() -> None:
+        with server.connect() as connection:
+            connection.send(head + b"%x\r\n" % len(chunk) + chunk)
+            assert_problem(connection.reply(), 413, "MAX_JSON_BYTES")
+
+    refuse()
+    base = server.resident_bytes()
+    for _ in range(20):
+        refuse()
+    assert server.resident_bytes() - base < 3 * most
+    server.wait_metric("ml_requests_in_progress", 0)
+
+
 def _refused(server: Server, data: bytes) -> object:
     reply = server.exchange(data)
     return reply if reply.status == 503 else None

@@ -39,16 +39,18 @@ class Sender:
 
 
 class Connection:
-    """Our own protocol's short way: `pieces` come one by one, and then nothing, too late or from nobody."""
+    """Our own protocol's short way: `pieces` come one by one; unless they are `whole`, no more comes in time, or ever."""
 
-    def __init__(self, *pieces: bytes, whole: bool = True, body_late: bool = False) -> None:
+    def __init__(self, *pieces: bytes, whole: bool = True, leaves: bool = False) -> None:
         self.left = list(pieces)
         self.whole = whole
-        self.body_late = body_late
+        self.leaves = leaves
 
     async def rest_of_body(self, take: Callable[[bytes], None]) -> bool:
         while self.left:
             take(self.left.pop(0))
+        if self.leaves:
+            raise ClientLeft("the client left")
         return self.whole
 
 
@@ -226,7 +228,7 @@ def test_a_client_that_leaves(before: list[Message]) -> None:
 
 def test_a_body_that_comes_too_slowly() -> None:
     async def work() -> None:
-        connection = Connection(b"def", whole=False, body_late=True)
+        connection = Connection(b"def", whole=False)
         one, _ = of(limits(), *pieces(b"abc", b"")[:1], length=50, connection=connection)
         text = await refused(one, BodyTimeout)
         assert "6 bytes of the body arrived within 3 s (BODY_TIMEOUT_S)" in text
@@ -237,7 +239,7 @@ def test_a_body_that_comes_too_slowly() -> None:
 
 def test_a_body_that_is_whole_is_never_too_late() -> None:
     async def work() -> None:
-        for connection in (Connection(b"def", body_late=True), Connection(b"d", b"ef")):
+        for connection in (Connection(b"def"), Connection(b"d", b"ef")):
             limit = limits()
             one, _ = of(limit, *pieces(b"abc", b"")[:1], connection=connection)
             assert await one.read() == b"abcdef"
@@ -249,7 +251,7 @@ def test_a_body_that_is_whole_is_never_too_late() -> None:
 
 def test_a_client_that_leaves_in_the_middle_of_a_body() -> None:
     async def work() -> None:
-        one, _ = of(limits(), *pieces(b"abc", b"")[:1], connection=Connection(b"def", whole=False))
+        one, _ = of(limits(), *pieces(b"abc", b"")[:1], connection=Connection(b"def", leaves=True))
         await refused(one, ClientLeft)
         assert one.complete
 
