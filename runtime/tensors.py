@@ -222,9 +222,9 @@ class Signature:
         """The outputs to compute for `asked`, a list of names or None for the default; raises InputMismatch."""
         if asked is None:
             return self.default_outputs
-        known = [spec.name for spec in self.outputs]
+        known = self.output_names
         if type(asked) is not list or not asked or set(map(type, asked)) != {str}:
-            raise InputMismatch(f'"outputs" is {kind_of(asked)}, expected an array of names out of {known}')
+            raise InputMismatch(f'"outputs" is {kind_of(asked)}, expected an array of names out of {list(known)}')
         for name in asked:
             if name not in known:
                 raise InputMismatch(f"the model has no output {quoted(name)}: {did_you_mean(name, known)}")

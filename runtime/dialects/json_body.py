@@ -29,15 +29,25 @@ def decode(body: bytes | bytearray, signature: Signature) -> Call:
 
 def of_document(document: Any, body: bytes | bytearray, signature: Signature) -> Call:
     """From what the body was parsed to; raises BadRequest or InputMismatch."""
-    if type(document) is dict and len(document) == 1:
-        row = signature.take_row(document.get("features"))
-        if row is not None and b"\\" not in body and body.count(b'"features"') == 1:
-            return Call(row, 1, signature.default_outputs, ROW)
     try:
-        return _decode(document, body, signature)
+        return _one_row(document, body, signature) or _decode(document, body, signature)
     except InputMismatch:
         json_text.refuse_too_deep(document)
         raise
+
+
+def _one_row(document: Any, body: bytes | bytearray, signature: Signature) -> Call | None:
+    """The short way of `features`, with `outputs` or without; None if anything about it needs a closer look."""
+    if type(document) is not dict or len(document) > 2:
+        return None
+    row = signature.take_row(document.get("features"))
+    if row is None or b"\\" in body or body.count(b'"features"') != 1:
+        return None
+    if len(document) == 1:
+        return Call(row, 1, signature.default_outputs, ROW)
+    if "outputs" not in document or body.count(b'"outputs"') != 1:
+        return None
+    return Call(row, 1, signature.choose_outputs(document["outputs"]), ROW)
 
 
 def _decode(document: Any, body: bytes | bytearray, signature: Signature) -> Call:
