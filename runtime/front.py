@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runtime.dialects import Dialect, Request
 from runtime.dialects.problem import RETRY_AFTER, status_of
 from runtime.entry import Entry
-from runtime.errors import BadRequest, ModelFailed, NotReady, RuntimeFault, UnsupportedType, quoted
+from runtime.errors import BadRequest, BodyTimeout, ModelFailed, NotReady, RuntimeFault, UnsupportedType, quoted
 from runtime.metrics import Metrics, ModelMeter
 from runtime.model import Model
 from runtime.protocol import CONNECTION, CYCLE, Protocol, reply
@@ -119,18 +119,27 @@ class Front:
         request_id = self._request_id(dict(scope["headers"]))
         scope["root_path"] = self._root_path
         scope[REQUEST_ID] = request_id
+        connection: Protocol | None = scope.get(CONNECTION)
+
+        async def receive_in_time() -> Message:
+            message = await receive()
+            if connection is not None and connection.body_late and message.get("more_body"):
+                limit_s = self._limits.body_timeout_s
+                raise BodyTimeout(f"the body did not arrive within {limit_s:g} s (BODY_TIMEOUT_S)")
+            return message
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 if self._access:
                     _log_access(scope, message["status"], time.perf_counter() - started, request_id)
                 headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
-                if self.draining and (b"connection", b"close") not in headers:
+                unread = connection is not None and connection.body_since
+                if (self.draining or unread) and (b"connection", b"close") not in headers:
                     headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        await self._app(scope, receive_in_time, send_with_id)
 
     async def by_name(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
         """A POST to a predict path that is not in the table: no such model, none yet, or one whose load failed.

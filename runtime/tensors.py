@@ -47,6 +47,7 @@ _LEAVES: Final[Mapping[str, tuple[frozenset[type], str]]] = {
     "f": (_NUMBERS, "a number"),
     "O": (frozenset({str}), "a string"),
 }
+_LARGEST: Final = 10**308
 _OBJECT: Final[tuple[frozenset[type], str]] = (frozenset({dict}), "an object of values by feature")
 
 
@@ -324,8 +325,26 @@ def _typed(spec: TensorSpec, flat: list[Any], shape: list[int], where: str, colu
         if flat and (max(flat) > bounds.max or min(flat) < bounds.min):
             too = f"is out of the range of {spec.datatype}, which is {bounds.min} to {bounds.max}"
             raise refuse(lambda v: not bounds.min <= v <= bounds.max, too)
+    if spec.objects:
+        for at, value in enumerate(flat):
+            check_features(value, _position(where, at, shape, columns, row=row), nullable=spec.nullable)
     with np.errstate(over="ignore"):
         return np.array(flat, dtype=spec.dtype)
+
+
+def check_features(row: Mapping[str, Any], where: str, *, nullable: bool) -> None:
+    """Raise InputMismatch for a value that a vectorizer of objects does not take: texts and numbers, or several texts."""
+    for name, value in row.items():
+        kind = type(value)
+        if kind is str or kind is float or kind is bool or (value is None and nullable):
+            continue
+        if kind is int and -_LARGEST <= value <= _LARGEST:
+            continue
+        if kind is list and all(type(each) is str for each in value):
+            continue
+        came = "an array with other values than strings" if kind is list else kind_of(value)
+        came = "a number that is too large" if kind is int else came
+        raise InputMismatch(f"{where}[{quoted(name)}] is {came}, expected a string, a number, or an array of strings")
 
 
 def _check_length(spec: TensorSpec, axis: int, length: int, where: str) -> None:

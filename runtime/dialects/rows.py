@@ -39,7 +39,7 @@ def of_row(values: Any, where: str, signature: Signature) -> Tensors:
 def of_rows(values: Any, where: str, signature: Signature) -> Tensors:
     """Several rows: an array of what `of_row` takes."""
     if type(values) is not list:
-        raise InputMismatch(f'"{where}" is {kind_of(values)}, expected an array of rows; send one row as "features"')
+        raise InputMismatch(f'"{where}" is {kind_of(values)}, expected an array of rows, also for one')
     if not values:
         raise InputMismatch(f'"{where}" holds zero rows; send at least one')
     if type(values[0]) is dict and not signature.inputs[0].objects:

@@ -156,7 +156,7 @@ def _metadata(repository: Repository, name: str, version: str | None) -> dict[st
     signature = model.signature
     shown = set(predictions.outputs_of(signature))
     definition = {
-        "inputs": {spec.name: _tensor(spec) for spec in signature.inputs},
+        "inputs": {spec.name: _tensor(spec) for spec in _inputs_of(signature)},
         "outputs": {spec.name: _tensor(spec) for spec in signature.outputs if spec.name in shown},
         "method_name": "tensorflow/serving/predict",
     }
@@ -164,6 +164,13 @@ def _metadata(repository: Repository, name: str, version: str | None) -> dict[st
         "model_spec": {"name": model.name, "signature_name": "", "version": model.version},
         "metadata": {"signature_def": {"signature_def": {"serving_default": definition}}},
     }
+
+
+def _inputs_of(signature: Signature) -> list[TensorSpec]:
+    """A table whose columns differ is one input a column."""
+    if signature.mixed:
+        return [TensorSpec(column.name, column.datatype, (-1,)) for column in signature.columns]
+    return list(signature.inputs)
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

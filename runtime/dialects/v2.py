@@ -19,7 +19,11 @@ from runtime.tensors import Array, Signature, TensorSpec, datatype_of
 JSON_LENGTH: Final = b"inference-header-content-length"
 _HINT: Final = 'expected an object with "inputs", an array of tensors with name, shape, datatype and data'
 _KEYS: Final = json_text.in_quotes("inputs", "outputs", "id")
+_KEYS_WITH_PARAMETERS: Final = (*_KEYS, b'"parameters"')
+# Of tensors in a message.
+_NAMED: Final = 12
 _LARGEST_FP32: Final = float(np.finfo(np.float32).max)
+_SEQUENCE: Final = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 _QUICK: Final = frozenset({"name", "shape", "datatype", "data"})
 
 
@@ -78,9 +82,10 @@ def _decode(
     if type(inputs) is not list or not inputs:
         came = "no tensor" if inputs == [] else kind_of(inputs) if "inputs" in document else "missing"
         raise BadRequest(f'"inputs" is {came}; {_HINT}')
-    json_text.refuse_double_keys(_KEYS, body)
     asked = document.get("outputs")
     parameters = document.get("parameters")
+    # Tensors have parameters of their own, which makes it look closer: only where it must.
+    json_text.refuse_double_keys(_KEYS if parameters is None else _KEYS_WITH_PARAMETERS, body)
     if asked is None and parameters is None:
         named = dict.fromkeys(signature.main_outputs, False)
     else:
@@ -125,7 +130,8 @@ def _tensors(inputs: list[Any], raw: memoryview, signature: Signature, *, binary
         given[tensor.name] = tensor
     declared = sum(tensor.size_bytes for tensor in given.values())
     if declared != len(raw):
-        names = ", ".join(quoted(tensor.name) for tensor in given.values() if tensor.data is None) or "no tensor"
+        binary_ones = [quoted(tensor.name) for tensor in given.values() if tensor.data is None]
+        names = ", ".join([*binary_ones[:_NAMED], *(["..."] if len(binary_ones) > _NAMED else [])]) or "no tensor"
         raise BadRequest(f"{len(raw):,} bytes follow the JSON, but the binary_data_size of {names} is {declared:,} bytes")
     specs = _specs(given, signature)
     objects = sum(tensor.elements for tensor in given.values() if not specs or tensor.datatype == "BYTES")
@@ -176,7 +182,7 @@ def _specs(given: Mapping[str, wire.Input], signature: Signature) -> dict[str, T
 def _as_the_model_takes_it(array: Array, spec: TensorSpec, where: str) -> Array:
     """In its datatype; a column of n values may be n x 1, and the other way round."""
     if spec.objects and array.dtype.kind == "O":
-        array = wire.as_objects(array, where)
+        array = wire.as_objects(array, where, nullable=spec.nullable)
     if array.ndim == 1 and spec.shape[1:] == (1,):
         array = array[:, None]
     elif array.ndim == 2 and array.shape[1] == 1 and len(spec.shape) == 1:
@@ -194,6 +200,8 @@ def _outputs(asked: Any, parameters: Any, signature: Signature) -> dict[str, boo
     if parameters is not None and type(parameters) is not dict:
         raise BadRequest(f'"parameters" is {kind_of(parameters)}, expected an object')
     usual = _flag(parameters or {}, "binary_data_output", False, '"parameters"')
+    if parameters and not _SEQUENCE.isdisjoint(parameters):
+        raise NotSupported("sequences are not supported here: each request is answered by itself")
     if not asked:
         if asked is not None and type(asked) is not list:
             raise BadRequest(f'"outputs" is {kind_of(asked)}, expected an array of objects with "name"')

@@ -10,11 +10,12 @@ from typing import Any, Final
 import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from runtime import __version__
 from runtime.dialects import Serving, add_probe, schema
 from runtime.dialects.schema import FLAG, TEXT, an_array, an_object
-from runtime.errors import BadRequest, BodyTooLarge, NotSupported, RuntimeFault, kind_of
+from runtime.errors import BadRequest, BodyTooLarge, ClientLeft, NotSupported, RuntimeFault, kind_of
 from runtime.health import Health
 from runtime.model import Model
 from runtime.repository import Listed, Repository
@@ -150,10 +151,13 @@ def _indexed(listed: Listed) -> dict[str, str]:
 
 async def _only_ready(request: Request) -> bool:
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _MOST_INDEX_BYTES:
-            raise BodyTooLarge(f'the body is over {_MOST_INDEX_BYTES} bytes, expected none, or {{"ready": true}}')
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > _MOST_INDEX_BYTES:
+                raise BodyTooLarge(f'the body is over {_MOST_INDEX_BYTES} bytes, expected none, or {{"ready": true}}')
+    except ClientDisconnect:
+        raise ClientLeft("the client left before its body was there") from None
     if not body.strip():
         return False
     try:

@@ -17,7 +17,7 @@ import orjson
 
 from runtime.dialects import json_text
 from runtime.errors import BadRequest, InputMismatch, NotSupported, did_you_mean, kind_of, plural, quoted
-from runtime.tensors import DATATYPES, Array, TensorSpec, from_flat
+from runtime.tensors import DATATYPES, Array, TensorSpec, check_features, from_flat
 
 Bytes = bytes | bytearray | memoryview
 
@@ -76,6 +76,8 @@ def read(given: Any, at: int, *, binary: bool) -> Input:
     if size is None:
         if "data" not in given:
             raise BadRequest(f'{where} has neither "data" nor the parameter "binary_data_size"')
+        if given["data"] is None:
+            raise BadRequest(f'{where}: "data" is null, expected an array')
         return Input(name, datatype, shape, given["data"], 0)
     if "data" in given:
         raise BadRequest(f'{where} has both "data" and the parameter "binary_data_size": its values lie in one place')
@@ -191,7 +193,7 @@ def _texts(tensor: Input, raw: memoryview) -> Array:
     return array.reshape(tensor.shape)
 
 
-def as_objects(array: Array, where: str) -> Array:
+def as_objects(array: Array, where: str, *, nullable: bool) -> Array:
     """Texts of JSON objects as those objects, for a model whose rows are such; raises InputMismatch."""
     texts = array.ravel().tolist()
     containers = sum(text.count("[") + text.count("{") for text in texts)
@@ -206,6 +208,7 @@ def as_objects(array: Array, where: str) -> Array:
             value = None
         if type(value) is not dict or json_text.is_too_deep(value):
             raise InputMismatch(f"{where} at {list(at)}: expected the text of a JSON object, values by feature")
+        check_features(value, f"{where} at {list(at)}", nullable=nullable)
         made[at] = value
     return made
 

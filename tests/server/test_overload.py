@@ -259,6 +259,19 @@ def test_headers_of_a_second_request_are_given_up_too(impatient: Server) -> None
         assert 0.4 < time.monotonic() - begun < 4
 
 
+def test_a_body_that_never_ends_is_408_on_the_frameworks_paths_too(impatient: Server) -> None:
+    head = b"POST /v2/repository/index HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\n{"
+    with impatient.connect() as connection:
+        connection.send(head)
+        reply = connection.reply()
+        assert (reply.status, reply.headers["connection"], list(reply.json())) == (408, "close", ["error"])
+    with impatient.connect() as connection:
+        connection.send(head)
+        eventually(lambda: impatient.get("/health/live").status_code == 200, "the loop has turned since")
+    impatient.wait_metric("ml_requests_in_progress", 0)
+    assert not any(line.startswith("Traceback") or "Exception in ASGI" in line for line in impatient.lines), impatient.said()
+
+
 def test_a_body_that_never_ends_is_408(impatient: Server) -> None:
     data = post_bytes("/predict", {"features": FLOWER})
     with impatient.connect() as connection:

@@ -1,6 +1,8 @@
 """The Open Inference Protocol V2: every form of a tensor, both ways, and what is said of those that do not fit."""
 
+import json
 import random
+import re
 import struct
 from typing import Any
 
@@ -13,7 +15,7 @@ from runtime.dialects.v2 import DIALECT, REFUSALS, decode, encode, tensors_at
 from runtime.entry import Answer
 from runtime.errors import BadRequest, InputMismatch, NotSupported, RuntimeFault
 from runtime.outputs import Outputs
-from runtime.tensors import DATATYPES, Array, Signature, TensorSpec
+from runtime.tensors import DATATYPES, Array, Signature, TensorSpec, from_flat
 from tests.unit.test_predict_dialect import (
     BOOL,
     FRAME,
@@ -340,6 +342,7 @@ def test_an_element_that_is_no_text_is_written_as_json() -> None:
         (tensor(ROW, (4,)), "has the shape [4], expected [-1, 4]"),
         (tensor([], (0, 4)), "there are zero rows"),
         (tensor(["a"] * 4, datatype="BYTES"), "input 'input' has the datatype texts, expected FP64"),
+        ({**tensor(ROW), "data": None}, "input 'input': \"data\" is null, expected an array"),
         ([1], '"inputs"[0] is an array of 1, expected an object with "name"'),
     ],
 )  # fmt: skip
@@ -357,6 +360,10 @@ def test_what_is_said_of_a_tensor(given: Any, words: str) -> None:
         (b'{"inputs":[]}', '"inputs" is no tensor'),
         (b'{"inputs":{}}', '"inputs" is an object'),
         (b'{"inputs":[{}],"inputs":[{}]}', "the body has the key 'inputs' 2 times"),
+        (
+            b'{"parameters":{},' + orjson.dumps({"inputs": [tensor(ROW)], "parameters": {"binary_data_output": True}})[1:],
+            "the body has the key 'parameters' 2 times",
+        ),
         (b'{"inputs":[' + b"[" * 200 + b"]" * 200 + b"]}", "nested deeper than 100 levels"),
         (orjson.dumps({"inputs": [tensor(ROW)], "id": 7}), '"id" is an integer, expected a string'),
         (orjson.dumps({"inputs": [tensor(ROW)], "parameters": 7}), '"parameters" is an integer'),
@@ -527,3 +534,35 @@ def test_many_texts_in_a_long_body() -> None:
     texts = [f"inputs {i}" for i in range(30_000)] + ["inputs", "id", "outputs"]
     made = decode(request(tensor(texts, [len(texts)], "BYTES")), TEXT)
     assert arrays(made, TEXT)["input"].tolist() == texts
+
+
+# --- what a reading by hostile eyes found -----------------------------------------------------------------------------
+
+
+def test_a_message_names_a_dozen_tensors_at_most() -> None:
+    many = [(tensor(None, [0], "FP32", f"{number:060d}"), b"") for number in range(5000)]
+    assert len(refused(binary(*many, tail=b"x"))) < 1500
+
+
+@pytest.mark.parametrize("key", ["sequence_id", "sequence_start", "sequence_end"])
+def test_a_sequence_is_not_answered_as_if_it_were_none(key: str) -> None:
+    with pytest.raises(NotSupported, match="sequences are not supported"):
+        decode(request(tensor(ROW), parameters={key: 1}), TABLE)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"a": None}, "is null"),
+        ({"b": 1, "a": {}}, "is an object"),
+        ({"a": [1]}, "is an array with other values than strings"),
+        ({"a": 10**400}, "is a number that is too large"),
+    ],
+)
+def test_what_no_vectorizer_takes_is_refused_by_its_name(row: Any, words: str) -> None:
+    text = json.dumps(row)
+    said = refused(request(tensor([text], [1], "BYTES")), OBJECTS)
+    if row != {"a": 10**400}:  # which the parser of JSON texts refuses first
+        assert f"['a'] {words}, expected a string, a number, or an array of strings" in said
+    with pytest.raises(InputMismatch, match=re.escape(words)):
+        from_flat(OBJECTS.inputs[0], [{"a": 1}, row], [2], "instances")
