@@ -1,4 +1,4 @@
-"""The command line: `ml-runtime serve | inspect | fetch | settings`.
+"""The command line: `ml-runtime serve | inspect | fetch | bench | settings`.
 
 What it says goes before the environment, which settings.py reads.
 """
@@ -15,6 +15,7 @@ from shutil import which
 from typing import Final
 
 from runtime import __version__
+from runtime.bench import options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     fetch.add_argument("uri", help="s3://, gs://, az:// of a file or a prefix, https:// of a file")
     fetch.add_argument("directory", help="where it goes; made if it is not there")
+    options.add_to(commands)
     known = commands.add_parser(
         "settings",
         help="list every variable with default, meaning, value and origin",
@@ -173,6 +175,12 @@ def _fetch(given: argparse.Namespace) -> int:
     return _become(launch.command("fetch_into", json.dumps(document)))
 
 
+def _bench(given: argparse.Namespace) -> int:
+    from runtime.bench import command
+
+    return command.run(given)
+
+
 def _settings(given: argparse.Namespace) -> int:
     from runtime import exits, report, settings
 
@@ -186,5 +194,6 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "serve": _serve,
     "inspect": _inspect,
     "fetch": _fetch,
+    "bench": _bench,
     "settings": _settings,
 }

@@ -84,6 +84,7 @@ def test_the_commands(image: str, models: Models) -> None:
     assert "MODEL_PATH" in run_to_end(image, "settings")
     assert run_to_end(image, "--version").startswith("ml-runtime ")
     assert "usage" in run_to_end(image, "serve", "--help")
+    assert "--find-limit" in run_to_end(image, "bench", "--help")
 
 
 def test_another_program_is_run_by_the_line_that_the_refusal_shows(image: str) -> None:

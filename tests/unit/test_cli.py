@@ -75,7 +75,7 @@ def test_serve_with_a_bad_setting_ends_with_2(started: dict[str, Any]) -> None:
     ("arguments", "says"),
     [
         ([], "COMMAND"),
-        (["server"], "there is no command 'server', only serve, inspect, fetch, settings\n"),
+        (["server"], "there is no command 'server', only serve, inspect, fetch, bench, settings\n"),
         (["sh", "-c"], "docker run --entrypoint sh IMAGE; if a Dockerfile's CMD says it, take that line out"),
         (["--port", "9000"], "--port comes after a command: ml-runtime serve --port 9000"),
         (["serve", "a", "b"], "unrecognized arguments: b"),

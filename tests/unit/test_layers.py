@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "runtime"
 LAYERS = [
     "__main__",
     "cli",
+    "bench",
     "inspection",
     "report",
     "supervisor",

@@ -1,0 +1,188 @@
+"""The command `ml-runtime bench`: runs one after the other, and the report.
+
+Status 0: measured; 2: bad usage; 3: the server cannot be asked, or answered nothing; 130 and 143: stopped by a signal, with the
+report of what was measured until then.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import uvloop
+
+from runtime import __version__
+from runtime.bench import page, search, table, target, where
+from runtime.bench.load import Load, Outcome, Plan
+from runtime.bench.options import DEFAULT_LIMIT, MOST_REQUESTS
+from runtime.bench.table import Report, Run
+from runtime.bench.target import BadTarget, Server, Target
+
+_SWEEP_CONNECTIONS: Final = 64
+_NO_ANSWER: Final = 3
+
+
+def run(given: argparse.Namespace) -> int:
+    """Measure and report; the exit code."""
+    try:
+        limit = search.Target.parse(given.find_limit or DEFAULT_LIMIT)
+        headers = _headers(given.header)
+        for file in (given.json, given.html):
+            if file is not None and str(file) != "-" and not file.absolute().parent.is_dir():
+                raise ValueError(f"{file}: there is no directory {file.absolute().parent}")
+    except ValueError as error:
+        sys.stderr.write(f"ml-runtime bench: {error}\n")
+        return 2
+    try:
+        server = Server.at(given.url)
+        asked = _target(server, given, headers)
+    except BadTarget as error:
+        sys.stderr.write(f"ml-runtime bench: {error}\n")
+        return _NO_ANSWER
+    session = Session(given, server, asked, headers)
+    best = session.measure_all(limit)
+    report = _report(given, asked, session, limit if session.searched else None, best)
+    _write(given, report)
+    if session.signal:
+        return 128 + session.signal
+    return 0 if any(run.outcome.answered for run in session.runs) else _NO_ANSWER
+
+
+def _target(server: Server, given: argparse.Namespace, headers: Mapping[str, str]) -> Target:
+    if given.data is not None:
+        return target.of_file(server, given.data, given.path, given.rows, headers)
+    return target.of_model(server, given.protocol, given.model, given.rows, binary=given.binary, headers=headers)
+
+
+class Session:
+    """Runs one after the other against one server; after a signal no other begins."""
+
+    def __init__(self, given: argparse.Namespace, server: Server, asked: Target, headers: Mapping[str, str]) -> None:
+        self._given = given
+        self._server = server
+        self._asked = asked
+        self._headers = headers
+        self._several = given.sweep or (given.rate is None and given.connections is None)
+        self.searched = self._several and not given.sweep
+        self.runs: list[Run] = []
+        self.signal = 0
+
+    def measure_all(self, limit: search.Target) -> float | None:
+        """All runs that the options ask for; the best rate of a search."""
+        given = self._given
+        if given.rate is not None or given.connections is not None:
+            self._measure(given.rate, given.connections)
+            return None
+        if given.sweep:
+            peak = self._measure(None, _SWEEP_CONNECTIONS)
+            for rate in search.rates(peak.answers_per_s) if peak.answered else ():
+                if self.signal:
+                    break
+                self._measure(rate, None)
+            return None
+        found = search.highest(limit, lambda rate: self._measure(rate, None))
+        return found[0] if found else None
+
+    def _measure(self, rate: float | None, connections: int | None) -> Outcome:
+        given = self._given
+        plan = Plan(
+            host=self._server.host,
+            port=self._server.port,
+            tls=self._server.tls,
+            requests=self._asked.requests,
+            duration_s=given.duration or (5.0 if self._several else 10.0),
+            warm_up_s=given.warm_up,
+            rate_per_s=rate,
+            poisson=given.poisson,
+            connections=connections,
+            most_requests=min(given.requests or MOST_REQUESTS, MOST_REQUESTS),
+            timeout_s=given.timeout,
+        )
+        shown = table.Run(rate, connections, Outcome(), where.Where()).asked
+        screen = _Screen(shown, plan.duration_s)
+        before, began_s = where.scrape(self._server, self._headers), time.perf_counter()
+        outcome = uvloop.run(self._load(plan, screen))
+        after = where.scrape(self._server, self._headers) if before else {}
+        elapsed_s = time.perf_counter() - began_s
+        screen.done(outcome)
+        self.runs.append(Run(rate, connections, outcome, where.between(before, after, elapsed_s, outcome)))
+        return outcome
+
+    async def _load(self, plan: Plan, screen: "_Screen") -> Outcome:
+        load = Load(plan, screen.tell)
+        loop = asyncio.get_running_loop()
+
+        def on_signal(number: int) -> None:
+            if self.signal:  # the second one: now
+                os._exit(128 + number)
+            self.signal = number
+            load.stop()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal, number)
+        return await load.run()
+
+
+class _Screen:
+    """What a terminal shows; of a pipe only the line at the end of each run."""
+
+    def __init__(self, asked: str, duration_s: float) -> None:
+        self._asked = asked
+        self._duration_s = duration_s
+        self._live = sys.stderr.isatty()
+
+    def tell(self, elapsed_s: float, outcome: Outcome) -> None:
+        if self._live:
+            sys.stderr.write(f"\r\x1b[K{table.progress(self._asked, elapsed_s, self._duration_s, outcome)}")
+            sys.stderr.flush()
+
+    def done(self, outcome: Outcome) -> None:
+        shown = table.progress(self._asked, outcome.duration_s, outcome.duration_s, outcome)
+        sys.stderr.write(f"{chr(13) + chr(27) + '[K' if self._live else ''}{shown}\n")
+
+
+def _report(
+    given: argparse.Namespace, asked: Target, session: Session, limit: search.Target | None, best: float | None
+) -> Report:
+    said = next((run for run in session.runs if run.rate_per_s == best), session.runs[-1])
+    # Of a search, what stood in the way is what was seen just above the best rate.
+    above = [run for run in session.runs if best is not None and (run.rate_per_s or 0) > best]
+    told = min(above, key=lambda run: run.rate_per_s or 0) if above else said
+    settings = {
+        key: getattr(given, key)
+        for key in ("duration", "warm_up", "rows", "protocol", "binary", "poisson", "timeout")
+        if getattr(given, key)
+    }
+    machine = {"ml-runtime": __version__, "python": platform.python_version(), "cpus of the generator": os.cpu_count()}
+    advice = where.advice(told.where, told.outcome, None)
+    described = f"POST {asked.path}, {asked.rows} row{'s' if asked.rows != 1 else ''} a request, {asked.note}"
+    return Report(given.url, described, settings, session.runs, advice, str(limit or ""), best, machine)
+
+
+def _write(given: argparse.Namespace, report: Report) -> None:
+    as_json = json.dumps(table.document(report), indent=1) + "\n"
+    if given.json is not None and str(given.json) == "-":
+        sys.stdout.write(as_json)
+    else:
+        sys.stdout.write(table.text(report))
+        if given.json is not None:
+            given.json.write_text(as_json)
+    if given.html is not None:
+        given.html.write_text(page.html(report))
+
+
+def _headers(given: list[str]) -> dict[str, str]:
+    """From `Name: value`; raises ValueError."""
+    made = {}
+    for each in given:
+        name, colon, value = each.partition(":")
+        if not colon or not name.strip() or "\n" in each or "\r" in each:
+            raise ValueError(f"--header {each!r}: expected NAME: VALUE")
+        made[name.strip()] = value.strip()
+    return made

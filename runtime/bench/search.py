@@ -1,0 +1,77 @@
+"""Which rates to try: the highest within a latency target, by doubling and then halving the gap; and a sweep up to the peak.
+
+Pure decisions over `measure`, which runs a rate and says what came.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from runtime.bench.load import Outcome
+
+Measure = Callable[[float], Outcome]
+
+_LIMIT: Final = re.compile(r"p(\d{1,2}(?:\.\d+)?)\s*=\s*(\d+(?:\.\d+)?)(ms|s)")
+_FIRST_PER_S: Final = 50.0
+_MOST_PER_S: Final = 200_000.0
+# Close enough: rates that differ by less are not told apart on a machine that does other things, too.
+_NEAR: Final = 1.08
+_MOST_RUNS: Final = 16
+# A rate is only met if nearly all that was sent was answered, and nearly as fast as it was due.
+_ANSWERED: Final = 0.99
+_SWEPT: Final = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A percentile that is to stay below so many milliseconds."""
+
+    percent: float
+    limit_ms: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Target":
+        """From `p99=50ms`; raises ValueError."""
+        found = _LIMIT.fullmatch(text.strip())
+        if not found or not float(found[2]):
+            raise ValueError(f"{text!r}: expected a percentile and a time, such as p99=50ms")
+        return cls(float(found[1]), float(found[2]) * (1000 if found[3] == "s" else 1))
+
+    def met(self, outcome: Outcome, rate: float) -> bool:
+        """Whether this run stayed within it, with hardly an error, at the rate that was asked for."""
+        errors = sum(outcome.errors.values())
+        whole = outcome.answered >= _ANSWERED * (outcome.answered + errors) > 0
+        return whole and outcome.answers_per_s > 0.95 * rate and outcome.latency.percentile_ms(self.percent) <= self.limit_ms
+
+    def __str__(self) -> str:
+        return f"p{self.percent:g} of at most {self.limit_ms:g} ms"
+
+
+def highest(target: Target, measure: Measure) -> tuple[float, Outcome] | None:
+    """The highest rate that meets the target, and its run; None if not even a low one does."""
+    best: tuple[float, Outcome] | None = None
+    low, high, rate = 0.0, _MOST_PER_S, _FIRST_PER_S
+    for _ in range(_MOST_RUNS):
+        outcome = measure(rate)
+        if outcome.stopped:
+            break
+        if target.met(outcome, rate):
+            low, best = rate, (rate, outcome)
+        else:
+            high = rate
+        if high / max(low, 1.0) < _NEAR:
+            break
+        rate = _next(low, high)
+    return best
+
+
+def _next(low: float, high: float) -> float:
+    if high >= _MOST_PER_S:
+        return low * 2
+    return high / 4 if not low else (low * high) ** 0.5
+
+
+def rates(peak_per_s: float) -> Sequence[float]:
+    """What a sweep runs, from a tenth of the peak to a little more than it."""
+    return [peak_per_s * share for share in _SWEPT]
