@@ -151,9 +151,9 @@ def _report(
     given: argparse.Namespace, asked: Target, session: Session, limit: search.Target | None, best: float | None
 ) -> Report:
     said = next((run for run in session.runs if run.rate_per_s == best), session.runs[-1])
-    # Of a search, what stood in the way is what was seen just above the best rate.
+    # Of a search, what stood in the way is seen best far above the rate that was found.
     above = [run for run in session.runs if best is not None and (run.rate_per_s or 0) > best]
-    told = min(above, key=lambda run: run.rate_per_s or 0) if above else said
+    told = max(above, key=lambda run: run.rate_per_s or 0) if above else said
     settings = {
         key: getattr(given, key)
         for key in ("duration", "warm_up", "rows", "protocol", "binary", "poisson", "timeout")

@@ -27,6 +27,8 @@ _SAMPLED: Final = 16
 _MOST_SAMPLES: Final = 4096
 _CONNECT_S: Final = 5.0
 _RANDOM_S: Final = 0.001
+# Times are sums of floats: what is due at the very begin or end of a run is told apart from what is next to it.
+_ROUNDING_S: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,11 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What came of a run. `lag` is how late requests left, `errors` counts by kind what was no answer of 2xx."""
+    """What came of a run.
+
+    `duration_s` is until the last answer, at least as long as was asked for. `lag` is how late requests left, `errors` counts
+    by kind what was no answer of 2xx.
+    """
 
     latency: Histogram = field(default_factory=Histogram)
     lag: Histogram = field(default_factory=Histogram)
@@ -88,6 +94,7 @@ class Load:
         self._seen = 0
         self._begins_s = 0.0
         self._ends_s = 0.0
+        self._answered_s = 0.0
         self._over = asyncio.Event()
         self.outcome = Outcome()
 
@@ -113,6 +120,8 @@ class Load:
             self.outcome.cpu_share = (time.process_time() - cpu_s) / (time.perf_counter() - started_s)
             self.outcome.duration_s = max(0.0, min(time.perf_counter(), self._ends_s) - self._begins_s)
             await self._settle()
+            # Answers that came after the last request had left took their time, too.
+            self.outcome.duration_s = max(self.outcome.duration_s, self._answered_s - self._begins_s)
         finally:
             for task in [*tasks, over, *self._opening]:
                 task.cancel()
@@ -134,7 +143,7 @@ class Load:
             while True:
                 now = time.perf_counter()
                 while upcoming <= now:
-                    if upcoming >= self._ends_s or self._enough():
+                    if upcoming > self._ends_s - _ROUNDING_S or self._enough():
                         return
                     self._send(upcoming)
                     upcoming = next(times)
@@ -204,15 +213,16 @@ class Load:
     def sent(self, connection: "_Connection") -> None:
         """A request leaves."""
         self._busy.add(connection)
-        if connection.due >= self._begins_s:
+        if self._counts(connection.due):
             self.outcome.sent += 1
             self._lags.append(connection.sent_at - connection.due)
 
     def answered(self, connection: "_Connection", status: int, size: int, head: bytes, now: float) -> None:
         """An answer is there."""
         outcome = self.outcome
-        if connection.due >= self._begins_s:
+        if self._counts(connection.due):
             outcome.received_bytes += size
+            self._answered_s = now
             if 200 <= status < 300:
                 outcome.answered += 1
                 self._latencies.append(now - connection.due)
@@ -246,8 +256,12 @@ class Load:
         if self._plan.connections is not None or self._due:
             self._send_next() if not self._due else self._send(self._due.popleft())
 
+    def _counts(self, due: float) -> bool:
+        """Whether a request was due after the warm-up."""
+        return due > self._begins_s - _ROUNDING_S
+
     def _fail(self, due: float | None, reason: str) -> None:
-        if due is not None and due >= self._begins_s:
+        if due is not None and self._counts(due):
             self.outcome.errors[reason] += 1
 
     # --- meanwhile and afterwards -------------------------------------------------------------------------------------

@@ -54,6 +54,8 @@ def highest(target: Target, measure: Measure) -> tuple[float, Outcome] | None:
     low, high, rate = 0.0, _MOST_PER_S, _FIRST_PER_S
     for _ in range(_MOST_RUNS):
         outcome = measure(rate)
+        if not outcome.stopped and not target.met(outcome, rate):
+            outcome = measure(rate)  # machines hiccup: only what is missed twice is missed
         if outcome.stopped:
             break
         if target.met(outcome, rate):

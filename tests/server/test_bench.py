@@ -84,6 +84,7 @@ def test_all_that_was_due_is_sent_and_answered(serve: Serve, models: Models, tmp
     assert page.read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -150,6 +151,23 @@ def test_a_server_that_stalls_is_not_asked_less(body: Path) -> None:
     assert min(late) <= 90  # a quarter of all were due in the first half of the stall
 
 
+def test_a_rate_beyond_what_a_server_takes_is_not_said_to_be_answered(body: Path) -> None:
+    """One answer each 20 ms is all that it gives, and it is asked four times as often."""
+    turn = asyncio.Lock()
+
+    async def respond(number: int) -> bytes:
+        del number
+        async with turn:
+            await asyncio.sleep(0.02)
+        return ANSWER
+
+    with server_of(respond) as url:
+        report, _ = bench(url, "--data", body, "--rate", 200, "--duration", 1)
+    (run,) = report["runs"]
+    assert run["answered"] == 200
+    assert run["answers_per_s"] <= 50
+
+
 def test_errors_by_kind(body: Path) -> None:
     answers = [ANSWER, ANSWER.replace(b"200 OK", b"503 Busy"), b"nonsense\r\n\r\n"]
 
@@ -164,6 +182,7 @@ def test_errors_by_kind(body: Path) -> None:
     assert report["runs"][0]["answered"] >= 10
 
 
+@pytest.mark.long
 def test_answers_that_never_come_are_errors_in_time(body: Path) -> None:
     async def respond(number: int) -> bytes:
         del number
