@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import platform
+import resource
 import signal
 import sys
 import time
@@ -25,6 +26,9 @@ from runtime.bench.table import Report, Run
 from runtime.bench.target import BadTarget, Server, Target
 
 _SWEEP_CONNECTIONS: Final = 64
+_MOST_CONNECTIONS: Final = 4096
+# Of this process's open files, those that are no connections.
+_OWN_FILES: Final = 64
 _NO_ANSWER: Final = 3
 
 
@@ -101,6 +105,7 @@ class Session:
             rate_per_s=rate,
             poisson=given.poisson,
             connections=connections,
+            most_connections=min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN_FILES),
             most_requests=min(given.requests or MOST_REQUESTS, MOST_REQUESTS),
             timeout_s=given.timeout,
         )
