@@ -2,7 +2,7 @@
 
 Open loop: a request is due at its time, whatever the answers do; its latency counts from when it was due, so a server that
 stalls is not asked less, and its queue is not hidden. Closed loop: each connection sends when it has its answer. Runs on an
-event loop of its own; `Progress` is what a terminal shows meanwhile.
+event loop of its own; `tell` is called meanwhile with what there is so far.
 """
 
 import asyncio
@@ -91,7 +91,6 @@ class Load:
         self._due: deque[float] = deque()
         self._latencies = array("d")
         self._lags = array("d")
-        self._seen = 0
         self._begins_s = 0.0
         self._ends_s = 0.0
         self._answered_s = 0.0
@@ -226,8 +225,7 @@ class Load:
             if 200 <= status < 300:
                 outcome.answered += 1
                 self._latencies.append(now - connection.due)
-                self._seen += 1
-                if self._seen % _SAMPLED == 0 and len(outcome.timings) < _MOST_SAMPLES:
+                if outcome.answered % _SAMPLED == 0 and len(outcome.timings) < _MOST_SAMPLES:
                     outcome.timings.append(head)
             else:
                 outcome.errors[f"status {status}"] += 1
@@ -253,8 +251,10 @@ class Load:
             self._idle.remove(connection)
         if reason:
             self._fail(connection.due, reason)
-        if self._plan.connections is not None or self._due:
-            self._send_next() if not self._due else self._send(self._due.popleft())
+        if self._due:
+            self._send(self._due.popleft())
+        elif self._plan.connections is not None:
+            self._send_next()
 
     def _counts(self, due: float) -> bool:
         """Whether a request was due after the warm-up."""

@@ -5,9 +5,10 @@ says names, datatypes and shapes. Both are asked by plain GETs before the load b
 """
 
 import http.client
+import itertools
 import json
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -137,7 +138,13 @@ def _of_openapi(server: Server, model: str, rows: int, *, binary: bool, headers:
     else:
         wrapped = varied * (rows // VARIANTS + 2)
         documents = [{"instances": wrapped[at : at + rows]} for at in range(VARIANTS)]
-    return _target(server, path, "predict", rows, map(_as_json, documents), {"Content-Type": "application/json"}, headers)
+    kind = {"Content-Type": "application/json"}
+    made = _requests(server, path, ((_as_json(document), kind) for document in documents), headers)
+    different = len(set(made))
+    note = f"{different:,} different requests"
+    if different == 1:
+        note = "always the same request: the model's example holds no number that could be moved; --data gives others"
+    return Target(server, made, path, "predict", rows, note)
 
 
 def _varied(row: Any, count: int) -> list[Any]:
@@ -174,20 +181,14 @@ def _of_v2(server: Server, model: str, rows: int, *, binary: bool, headers: Mapp
         raise BadTarget(f"model {name} says no inputs; give a body with --data and --path /v2/models/{name}/infer")
     chance = np.random.default_rng(0)
 
-    def bodies() -> Any:
+    def bodies() -> Iterator[tuple[bytes, Mapping[str, str]]]:
         while True:
             tensors = [_tensor(*each, rows, chance) for each in inputs]
             yield _as_binary(tensors) if binary else (_as_json({"inputs": [told for told, _ in tensors]}), {})
 
     kind = {"Content-Type": "application/octet-stream" if binary else "application/json"}
     path = f"/v2/models/{name}/infer"
-    made: list[bytes] = []
-    size = 0
-    for content, own in bodies():
-        made.append(server.request(path, content, kind | own | dict(headers)))
-        size += len(made[-1])
-        if len(made) == VARIANTS or size > _MOST_BYTES:
-            break
+    made = _requests(server, path, bodies(), kind | dict(headers))
     return Target(server, made, path, "v2, binary" if binary else "v2", rows, f"{len(made):,} different requests")
 
 
@@ -235,18 +236,15 @@ def _as_json(document: Any) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _target(
-    server: Server, path: str, protocol: str, rows: int, bodies: Any, kind: Mapping[str, str], headers: Mapping[str, str]
-) -> Target:
+def _requests(
+    server: Server, path: str, bodies: Iterable[tuple[bytes, Mapping[str, str]]], headers: Mapping[str, str]
+) -> list[bytes]:
+    """A request of each body and its own headers, until they are VARIANTS or fill _MOST_BYTES."""
     made: list[bytes] = []
     size = 0
-    for body in bodies:
-        made.append(server.request(path, body, {**kind, **headers}))
+    for body, own in itertools.islice(bodies, VARIANTS):
+        made.append(server.request(path, body, {**own, **headers}))
         size += len(made[-1])
         if size > _MOST_BYTES:
             break
-    different = len(set(made))
-    note = f"{different:,} different requests"
-    if different == 1:
-        note = "always the same request: the model's example holds no number that could be moved; --data gives others"
-    return Target(server, made, path, protocol, rows, note)
+    return made
