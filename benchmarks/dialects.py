@@ -5,31 +5,29 @@ All servers have one core in turn, the load generator the other; ratios are take
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import check, load, machine, outside, protocols, summary, wire
+from benchmarks import check, load, outside, protocols, result, wire
 from benchmarks.check import Checked
 from benchmarks.environments import PEERS, python_of, versions_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.models import Artifact, Workload, light_image_model, prepare, sums_model
 from benchmarks.protocols import INVOCATIONS, LABELS, PREDICT, SCORE, V1, V2
-from benchmarks.servers import ROOT, Peer, Server, command_line, ours, running, settle
+from benchmarks.result import Goal, Series
+from benchmarks.servers import Peer, Server, command_line, ours, running, settle
 
-RESULTS = Path(__file__).with_name("results")
 IMAGES = 8
 IMAGE_TOLERANCE = 1e-5
 # Cells: which server, what is sent, over how many connections.
@@ -68,7 +66,6 @@ RATIOS = (
 )
 # Nothing is told to onnxruntime's maker, by the peers as by ours.
 QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
-Series = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -103,10 +100,9 @@ def _run(rounds: int, seconds: int, load_core: int, core: int) -> int:
     os.sched_setaffinity(0, {load_core})
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     started = datetime.now(UTC)
-    head: dict[str, Any] = {"kind": "dialects", "date": started.isoformat(timespec="seconds"), "commit": machine.commit(ROOT)}
-    head |= {"machine": asdict(machine.machine()), "versions": machine.versions()}
-    head |= {"peers": {peer: versions_of(peer) for peer in ("mlserver", "kserve")}}
-    head |= {"settings": {"rounds": rounds, "seconds": seconds, "server_core": core, "load_core": load_core}}
+    settings = {"rounds": rounds, "seconds": seconds, "server_core": core, "load_core": load_core}
+    head = result.head("dialects", started, settings)
+    head["peers"] = {peer: versions_of(peer) for peer in ("mlserver", "kserve")}
     series: Series = {}
     with TemporaryDirectory(prefix="dialects-") as name, ExitStack() as stack:
         directory = Path(name)
@@ -126,7 +122,8 @@ def _run(rounds: int, seconds: int, load_core: int, core: int) -> int:
                 series.setdefault(label, []).append(value)
             series.setdefault(outside.MEMORY, []).append(outside.memory(sums, core, directory))
             print(f"round {number} of {rounds}", flush=True)
-    return _write(head, series, started)
+    result.write(head, series, _goals(), started)
+    return 0
 
 
 def _rates(series: Series, cells: Sequence[Cell], seconds: int, load_core: int, number: int) -> None:
@@ -225,22 +222,7 @@ def _kserve(model: Artifact) -> Peer:
     return Peer(f"kserve {model.name}", command, QUIET, "/v2/health/ready")
 
 
-def _write(head: dict[str, Any], series: Series, started: datetime) -> int:
-    spreads = {label: asdict(summary.spread(values)) | {"values": values} for label, values in series.items()}
-    goals = []
-    for label, word, threshold in _goals():
-        value = spreads[label]["median"]
-        reached = value >= threshold if word == "at least" else value <= threshold
-        goals.append({"series": label, "goal": f"{word} {threshold:g}", "median": value, "reached": reached})
-    for label, spread in spreads.items():
-        print(f"{label}: {spread['median']:.3f} ({spread['lower_quartile']:.3f} - {spread['upper_quartile']:.3f})")
-    file = RESULTS / f"dialects-{started:%Y-%m-%dT%H-%M}.json"
-    file.write_text(json.dumps(head | {"goals": goals, "series": spreads}, indent=1) + "\n")
-    print(f"written: benchmarks/results/{file.name}")
-    return 0
-
-
-def _goals() -> list[tuple[str, str, float]]:
+def _goals() -> list[Goal]:
     """Series, and whether the median is to be at least or at most so much."""
     rates = [(_ratio(top, bottom), "at least", goal) for top, bottom, goal in RATIOS if goal is not None]
     return [*rates, (outside.TIME, "at most", 400.0), (outside.SHARE, "at most", 5.0), (outside.MEMORY, "at most", 1.3)]

@@ -11,16 +11,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from benchmarks import machine, summary
+from benchmarks import result
+from benchmarks.result import Series
 from benchmarks.servers import ROOT
 
-RESULTS = Path(__file__).with_name("results")
 GIB = 2**30
 MIB = 2**20
 LARGE, HUGE, SMALL = f"large/{GIB}/model.onnx", f"large/{4 * GIB}/model.onnx", "small/1000/"
@@ -28,7 +25,6 @@ RATE, SMALL_TIME = "rate of 1 GiB, ours / bare boto3", "time of 1,000 objects, o
 MEMORY, HUGE_MEMORY = "peak memory over idle, 1 GiB, MiB", "peak memory over idle, 4 GiB, MiB"
 # Series -> whether it is to be at least or at most so much.
 GOALS = {RATE: ("at least", 0.8), SMALL_TIME: ("at most", 1.3), MEMORY: ("at most", 150.0), HUGE_MEMORY: ("at most", 150.0)}
-Series = dict[str, list[float]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,20 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 series.setdefault(SMALL_TIME, []).append(pair["ours"]["seconds"] / pair["bare"]["seconds"])
         for _ in range(3):
             series.setdefault(HUGE_MEMORY, []).append(_memory(_once(port, "ours", HUGE)))
-    spreads: dict[str, Any] = {}
-    for label, values in series.items():
-        spreads[label] = asdict(summary.spread(values)) | {"values": values}
-        print(f"{label}: {spreads[label]['median']:.3f}")
-    goals = []
-    for label, (word, limit) in GOALS.items():
-        median = spreads[label]["median"]
-        reached = median >= limit if word == "at least" else median <= limit
-        goals.append({"series": label, "goal": f"{word} {limit:g}", "median": median, "reached": reached})
-    head = {"kind": "fetch", "date": started.isoformat(timespec="seconds"), "commit": machine.commit(ROOT)}
-    described = {"machine": asdict(machine.machine()), "versions": machine.versions(), "settings": vars(options)}
-    file = RESULTS / f"fetch-{started:%Y-%m-%dT%H-%M}.json"
-    file.write_text(json.dumps(head | described | {"goals": goals, "series": spreads}, indent=1) + "\n")
-    print(f"written: benchmarks/results/{file.name}")
+    goals = [(label, word, limit) for label, (word, limit) in GOALS.items()]
+    result.write(result.head("fetch", started, vars(options)), series, goals, started)
     return 0
 
 

@@ -5,29 +5,25 @@ started one right after the other on one core; the result goes to benchmarks/res
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from benchmarks import machine, summary, wire
+from benchmarks import result, wire
 from benchmarks.errors import BenchmarkError
 from benchmarks.models import Model, prepare
-from benchmarks.servers import ROOT, Peer, Server, ours, running
+from benchmarks.result import Series
+from benchmarks.servers import Peer, Server, ours, running
 from runtime import headroom
 
-RESULTS = Path(__file__).with_name("results")
 MODELS = {"cheap": "scikit-learn", "forest-onnx": "ONNX"}
 # Seconds that a container may add to a start on the host, in the median.
 GOAL_S = 0.8
-Series = dict[str, list[float]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,21 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BenchmarkError as error:
             print(f"benchmark: {error}", file=sys.stderr)
             return 1
-    spreads: dict[str, Any] = {}
-    for label, values in series.items():
-        spreads[label] = asdict(summary.spread(values)) | {"values": values}
-        print(f"{label}: {spreads[label]['median']:.3f}")
-    goals = [
-        {"series": label, "goal": f"at most {GOAL_S}", "median": spreads[label]["median"],
-         "reached": spreads[label]["median"] <= GOAL_S}
-        for label in spreads if label.startswith("added")
-    ]  # fmt: skip
-    head = {"kind": "images", "date": started.isoformat(timespec="seconds"), "commit": machine.commit(ROOT)}
-    described = {"machine": asdict(machine.machine()), "versions": machine.versions(), "settings": vars(options)}
-    size = int(_docker("image", "inspect", "--format", "{{.Size}}", options.image))
-    file = RESULTS / f"images-{started:%Y-%m-%dT%H-%M}.json"
-    file.write_text(json.dumps(head | described | {"image_bytes": size, "goals": goals, "series": spreads}, indent=1) + "\n")
-    print(f"written: benchmarks/results/{file.name}")
+    head = result.head("images", started, vars(options))
+    head["image_bytes"] = int(_docker("image", "inspect", "--format", "{{.Size}}", options.image))
+    goals = [(label, "at most", GOAL_S) for label in series if label.startswith("added")]
+    result.write(head, series, goals, started)
     return 0
 
 

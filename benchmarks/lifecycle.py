@@ -13,20 +13,19 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks import load, machine, summary, wire
+from benchmarks import load, result, wire
 from benchmarks.errors import BenchmarkError
 from benchmarks.models import Workload, prepare
-from benchmarks.servers import ROOT, Peer, Server, ours, running, settle
+from benchmarks.result import Series
+from benchmarks.servers import Peer, Server, ours, running, settle
 
-RESULTS = Path(__file__).with_name("results")
 CONNECTIONS = 64
-Series = dict[str, list[float]]
 # Goals of the median: the series, and whether it is to be at least or at most so much.
 GOALS = (
     ("rate, supervised / bare", "at least", 0.95),
@@ -54,26 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(rounds: int, seconds: int, load_core: int, core: int) -> int:
     started = datetime.now(UTC)
-    head = {"kind": "lifecycle", "date": started.isoformat(timespec="seconds"), "commit": machine.commit(ROOT)}
-    head |= {"machine": asdict(machine.machine()), "versions": machine.versions()}  # type: ignore[dict-item]
-    head |= {"settings": {"rounds": rounds, "seconds": seconds, "connections": CONNECTIONS}}  # type: ignore[dict-item]
+    head = result.head("lifecycle", started, {"rounds": rounds, "seconds": seconds, "connections": CONNECTIONS})
     with TemporaryDirectory(prefix="lifecycle-") as name:
         workload = prepare(Path(name))
         bench = Bench(workload, Path(name), rounds, seconds, load_core, core)
         series: Series = {}
         for measured in (bench.start_ups(), bench.supervised(), bench.reloads(), bench.two_workers()):
             series |= measured
-    spreads = {name: asdict(summary.spread(values)) | {"values": values} for name, values in series.items()}
-    goals = []
-    for name, direction, threshold in GOALS:
-        value = spreads[name]["median"]
-        reached = value >= threshold if direction == "at least" else value <= threshold
-        goals.append({"series": name, "goal": f"{direction} {threshold}", "median": value, "reached": reached})
-    for name, spread in spreads.items():
-        print(f"{name}: {spread['median']:.3f} ({spread['lower_quartile']:.3f} - {spread['upper_quartile']:.3f})")
-    file = RESULTS / f"lifecycle-{started:%Y-%m-%dT%H-%M}.json"
-    file.write_text(json.dumps(head | {"goals": goals, "series": spreads}, indent=1) + "\n")
-    print(f"written: benchmarks/results/{file.name}")
+    result.write(head, series, GOALS, started)
     return 0
 
 
