@@ -32,7 +32,7 @@ def python_of(peer: str) -> Path:
 def versions_of(peer: str) -> dict[str, str]:
     """What is installed for a peer, by package; what is pinned comes first."""
     lines = _run(str(python_of(peer)), "-m", "pip", "list", "--format", "freeze", "--disable-pip-version-check").split()
-    found = {name: version for name, _, version in (line.partition("==") for line in lines)}
+    found = {name.lower().replace("_", "-"): version for name, _, version in (line.partition("==") for line in lines)}
     pinned = [line.partition("==")[0] for line in (PEERS / peer / "requirements.txt").read_text().split()]
     return {name: found[name] for name in [*pinned, *found]}
 

@@ -149,7 +149,7 @@ def _series(result: Result) -> str:
         goal = goals.get(name)
         outcome = "" if goal is None else "reached" if goal["reached"] else "**not reached**"
         rows.append([name, goal["goal"] if goal else "", *_shown(spread(series["values"])), outcome])
-    return _table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
+    return table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
 
 
 def render_soak(result: Result, file_name: str) -> str:
@@ -158,9 +158,9 @@ def render_soak(result: Result, file_name: str) -> str:
     for name, facts in result["scenarios"].items():
         shown = ", ".join(f"{key.replace('_', ' ')} {_fact(value)}" for key, value in facts.items() if key != "seconds")
         rows.append([name.replace("_", " "), shown])
-    table = _table(["scenario", "seen"], rows, left=2)
+    shown_table = table(["scenario", "seen"], rows, left=2)
     head = f"**Soak**, `make soak`, {result['date'][:10]}, commit {result['commit'][:10]}."
-    return f"{head} `benchmarks/results/{file_name}`\n\n{table}"
+    return f"{head} `benchmarks/results/{file_name}`\n\n{shown_table}"
 
 
 def _fact(value: Any) -> str:
@@ -180,8 +180,8 @@ def _introduction(result: Result) -> str:
         f"The server has one core, wrk another. {settings['rounds']} interleaved rounds of {settings['cell_s']} s a "
         "cell; a ratio is taken within a round, then the median over the rounds. One row a request, out of 1,000 "
         "different ones; the answers to all of them, of every server, were checked against the direct call first. "
-        "«Empty» is an ASGI application that reads the body and answers a constant (`benchmarks/peers/empty_app.py`), "
-        "«plain» is what FastAPI's tutorials write (`benchmarks/peers/plain_fastapi.py`), both on uvicorn with uvloop "
+        "«Empty» is an ASGI application that reads the body and answers a constant (`benchmarks/peers/empty/app.py`), "
+        "«plain» is what FastAPI's tutorials write (`benchmarks/peers/plain/service.py`), both on uvicorn with uvloop "
         "and httptools."
     )
 
@@ -193,8 +193,8 @@ def _goals(result: Result) -> str:
         unit = "" if goal["unit"] == "times" else f" {goal['unit']}"
         wanted = f"{goal['direction']} {goal['threshold']:g}{unit}"
         outcome = "reached" if verdict["reached"] else "**not reached**"
-        rows.append([goal["name"], wanted, *_spread(result, goal["series"]), outcome])
-    return _table(["goal", "wanted", "median", "quartiles", "min – max", ""], rows)
+        rows.append([goal["name"], wanted, *spread_of(result, goal["series"]), outcome])
+    return table(["goal", "wanted", "median", "quartiles", "min – max", ""], rows)
 
 
 def _absolute(result: Result, scenario: Result) -> str:
@@ -204,11 +204,11 @@ def _absolute(result: Result, scenario: Result) -> str:
     rows = []
     for connections in scenario["connections"]:
         cells = [_cells(result, server, connections) for server in servers.values()]
-        rates = [_number(median(cell["load"]["requests_per_s"] for cell in part)) for part in cells]
-        p99s = [_number(median(cell["load"]["p99_ms"] for cell in part)) for part in cells]
+        rates = [number(median(cell["load"]["requests_per_s"] for cell in part)) for part in cells]
+        p99s = [number(median(cell["load"]["p99_ms"] for cell in part)) for part in cells]
         batches = [cell["batch_rows"] for cell in cells[0] if cell["batch_rows"] is not None]
-        rows.append([str(connections), *rates, *p99s, _number(median(batches)) if batches else "–"])
-    return _table([*head, "ours, mean rows a batch"], rows)
+        rows.append([str(connections), *rates, *p99s, number(median(batches)) if batches else "–"])
+    return table([*head, "ours, mean rows a batch"], rows)
 
 
 def _ratios(result: Result, scenario: Result) -> str:
@@ -219,28 +219,28 @@ def _ratios(result: Result, scenario: Result) -> str:
         for peer, server in peers:
             for connections in scenario["connections"]:
                 ratio = Comparison(quantity, f"ours {scenario['model']}", server, connections)
-                rows.append([f"{shown}, ours / {peer}", str(connections), *_spread(result, ratio.series)])
-    return _table(["ratio", "connections", "median", "quartiles", "min – max"], rows)
+                rows.append([f"{shown}, ours / {peer}", str(connections), *spread_of(result, ratio.series)])
+    return table(["ratio", "connections", "median", "quartiles", "min – max"], rows)
 
 
 def _one_connection(result: Result) -> str:
     latencies = result["raw"]["latencies"]
     names = {"direct call": "direct_us", "empty, round trip": "empty_us", "ours, round trip": "ours_us"}
     rows = [[name, *_shown(spread([latency[key] for latency in latencies]))] for name, key in names.items()]
-    rows.append(["added by the runtime", *_spread(result, LATENCY_SERIES)])
-    table = _table(["one connection, cheap model, one row, µs", "median", "quartiles", "min – max"], rows)
-    return f"**One connection**\n\n{table}"
+    rows.append(["added by the runtime", *spread_of(result, LATENCY_SERIES)])
+    shown_table = table(["one connection, cheap model, one row, µs", "median", "quartiles", "min – max"], rows)
+    return f"**One connection**\n\n{shown_table}"
 
 
 def _start_ups(result: Result) -> str:
     starts = result["raw"]["starts"]
     rows = []
     for model in dict.fromkeys(start["model"] for start in starts):
-        ready = _number(median(start["ready_s"] for start in starts if start["model"] == model))
-        imports = _number(median(start["import_s"] for start in starts if start["model"] == model))
-        rows.append([model, ready, imports, *_spread(result, startup_series(model))])
+        ready = number(median(start["ready_s"] for start in starts if start["model"] == model))
+        imports = number(median(start["import_s"] for start in starts if start["model"] == model))
+        rows.append([model, ready, imports, *spread_of(result, startup_series(model))])
     head = ["model", "ready after s", "imports alone s", "ratio, median", "quartiles", "min – max"]
-    return f"**Start-up to ready**\n\n{_table(head, rows)}"
+    return f"**Start-up to ready**\n\n{table(head, rows)}"
 
 
 def _repeat(result: Result, file_name: str) -> str:
@@ -263,7 +263,7 @@ def _cells(result: Result, server: str, connections: int) -> list[Result]:
     return [cell for cell in cells if cell["server"] == server and cell["connections"] == connections]
 
 
-def _spread(result: Result, series: str) -> list[str]:
+def spread_of(result: Result, series: str) -> list[str]:
     """Show a series as median, quartiles and range; dashes where the run has no such series."""
     if series not in result["series"]:
         return ["–", "–", "–"]
@@ -271,16 +271,16 @@ def _spread(result: Result, series: str) -> list[str]:
 
 
 def _shown(values: Spread) -> list[str]:
-    quartiles = f"{_number(values.lower_quartile)} – {_number(values.upper_quartile)}"
-    return [_number(values.median), quartiles, f"{_number(values.minimum)} – {_number(values.maximum)}"]
+    quartiles = f"{number(values.lower_quartile)} – {number(values.upper_quartile)}"
+    return [number(values.median), quartiles, f"{number(values.minimum)} – {number(values.maximum)}"]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Show a number with the three digits that count."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """Render a Markdown table, the first columns to the left, the others to the right."""
     rule = [*["---"] * left, *["---:"] * (len(head) - left)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])

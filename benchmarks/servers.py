@@ -59,13 +59,13 @@ class Server:
 
 def empty_application() -> Peer:
     """The ceiling: an ASGI application that does nothing on stock uvicorn."""
-    application = ("benchmarks.peers.empty_app:app", "--lifespan", "off")
+    application = ("benchmarks.peers.empty.app:app", "--lifespan", "off")
     return Peer("empty", (sys.executable, "-m", "uvicorn", *application, "--port", "{port}", *STOCK_UVICORN))
 
 
 def plain_fastapi(model: Model, endpoint: str) -> Peer:
     """The classic tutorial service of a model; `endpoint` is `def` or `async`."""
-    application = "benchmarks.peers.plain_fastapi:app"
+    application = "benchmarks.peers.plain.service:app"
     return Peer(
         f"plain {model.name}",
         (sys.executable, "-m", "uvicorn", application, "--port", "{port}", *STOCK_UVICORN),

@@ -46,7 +46,8 @@ class SklearnModel(FileModel):
         return self.ready
 
     def outputs(self, request: InferRequest) -> dict[str, Any]:
-        rows = request.inputs[0].as_numpy()
+        # A table comes as one tensor a column.
+        rows = request.as_dataframe() if len(request.inputs) > 1 else request.inputs[0].as_numpy()
         return {"predict": self._model.predict(rows), "predict_proba": self._model.predict_proba(rows)}
 
 

@@ -1,0 +1,291 @@
+"""The runtime beside its peers, part of `make bench`: every work that a peer can serve, under several numbers of connections.
+
+For each work its servers are started on one core, their answers checked, and then measured in turn, round after round, with
+the load generator on the other core; ratios are taken within a round. The result goes to benchmarks/results, from which
+`python -m benchmarks.report` renders benchmarks/README.md. `--works` and `--servers` measure a part.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks import check, load, machine, result
+from benchmarks.contender import Contender
+from benchmarks.contenders import CONTENDERS
+from benchmarks.environments import versions_of
+from benchmarks.errors import BenchmarkError
+from benchmarks.result import Goal, Series
+from benchmarks.servers import Server, command_line, running, settle
+from benchmarks.wire import HOST
+from benchmarks.work import Work, works
+from runtime.bench.load import Load, Plan
+
+ROWS = ("ours", "empty", "plain", "flask", "gunicorn", "mlserver", "kserve", "bentoml", "litserve")
+TENSORS = ("ours", "mlserver", "kserve", "bentoml", "litserve")
+OVERLOAD, OVERLOAD_S = 3.0, 5.0
+# More than any of the servers lets wait, so that a full queue is seen.
+MOST_CONNECTIONS = 8192
+TITLES = {
+    "cheap": "Logistic-regression pipeline, one row",
+    "forest": "Forest of 100 trees, one row",
+    "boosting": "Gradient boosting (HistGradientBoostingClassifier), one row",
+    "forest-onnx": "The forest as ONNX, one row",
+    "frame": "Pipeline of a data frame, 20 named columns, one row",
+    "thousand": "Logistic-regression pipeline, 1,000 rows in one request",
+    "image": "ONNX image model, a tensor of 1x3x224x224, binary where the server has such a form",
+}
+# Work -> connections, servers.
+SCENARIOS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
+    "cheap": ((1, 8, 64, 256), ROWS),
+    "forest": ((1, 64), ROWS),
+    "boosting": ((64,), ROWS),
+    "forest-onnx": ((64,), ("empty", *TENSORS)),
+    "frame": ((64,), ROWS),
+    "thousand": ((8,), ROWS),
+    "image": ((8,), TENSORS),
+}
+# Least median of ours / the server's requests/s; peers that batch have the goals of DESIGN.md.
+GOALS = {
+    ("cheap", 64): {"empty": 0.5, "mlserver": 10, "kserve": 10, "bentoml": 10, "litserve": 10},
+    ("forest", 64): {"mlserver": 2.5, "kserve": 2.5, "bentoml": 2.5, "litserve": 2.5},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One server under so many connections in one round; memory is that of its processes right afterwards, shared once."""
+
+    work: str
+    server: str
+    connections: int
+    round: int
+    load: load.Load
+    memory_mib: float
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A contender that runs with a work, its requests in a file for wrk, and its answers that were checked."""
+
+    contender: Contender
+    work: Work
+    server: Server
+    requests: Path
+    checked: check.Checked
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a server: seconds to its first 200, and the memory of its processes before any request."""
+
+    work: str
+    server: str
+    ready_s: float
+    idle_mib: float
+
+
+@dataclass(frozen=True)
+class Overload:
+    """Requests on schedule at OVERLOAD times a server's own rate: what it still answered, and how fast."""
+
+    work: str
+    server: str
+    asked_per_s: float
+    answered_per_s: float
+    of_peak: float
+    p99_ms: float
+    errors: dict[str, int]
+    generator_cpu: float
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Everything raw that a run brings home, and the servers' command lines."""
+
+    cells: list[Cell] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
+    overloads: list[Overload] = field(default_factory=list)
+    commands: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and where to measure."""
+
+    rounds: int
+    seconds: int
+    server_core: int
+    load_core: int
+    works: tuple[str, ...]
+    servers: tuple[str, ...]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write the result; status 1 if that was not possible."""
+    try:
+        load.require_tools()
+        return _run(_settings(arguments))
+    except BenchmarkError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 1
+
+
+def _settings(arguments: Sequence[str] | None) -> Settings:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.comparison", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (7)")
+    parser.add_argument("--seconds", type=int, default=2, help="length of a cell (2)")
+    parser.add_argument("--works", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
+    parser.add_argument("--servers", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
+    options = parser.parse_args(arguments)
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise BenchmarkError("server and load need a core each")
+    return Settings(options.rounds, options.seconds, cores[-1], cores[0], tuple(options.works), tuple(options.servers))
+
+
+def _run(settings: Settings) -> int:
+    os.sched_setaffinity(0, {settings.load_core})
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    started, stolen_s = datetime.now(UTC), machine.stolen_s()
+    head = result.head("peers", started, asdict(settings))
+    chosen = [CONTENDERS[name] for name in settings.servers]
+    head["peers"] = {each.environment: versions_of(each.environment) for each in chosen if each.environment}
+    measured = Measurements()
+    with TemporaryDirectory(prefix="comparison-") as name:
+        directory = Path(name)
+        made = works(directory)
+        for work in (made[each] for each in settings.works):
+            _scenario(work, settings, directory, measured)
+    head |= {"titles": TITLES, "stolen_s": round(machine.stolen_s() - stolen_s, 2), "raw": asdict(measured)}
+    result.write(head, _series(measured.cells), _goals(settings), started)
+    return 0
+
+
+def _scenario(work: Work, settings: Settings, directory: Path, measured: Measurements) -> None:
+    """Measure one work: start and check its servers, then the rounds, then the overload."""
+    connections, names = SCENARIOS[work.name]
+    with ExitStack() as stack:
+        runners = [
+            stack.enter_context(_started(CONTENDERS[name], work, settings, directory, measured))
+            for name in names
+            if name in settings.servers
+        ]
+        for number in range(1, settings.rounds + 1):
+            for count in connections:
+                settle([runner.server for runner in runners])
+                now = [_cell(runner, count, number, settings) for runner in _turned(runners, number)]
+                measured.cells.extend(now)
+                shown = (f"{cell.server} {cell.load.requests_per_s:,.0f}" for cell in now)
+                print(f"{work.name}, round {number}, {count} connections: {', '.join(shown)}", flush=True)
+        if work.name == "forest":
+            measured.overloads.extend(_overload(runner, measured.cells) for runner in runners if runner.contender.read)
+
+
+@contextmanager
+def _started(contender: Contender, work: Work, settings: Settings, directory: Path, measured: Measurements) -> Iterator[Runner]:
+    """Start a contender with a work and check all its answers."""
+    peer = contender.start(work, directory)
+    measured.commands[peer.name] = command_line(peer, settings.server_core, directory)
+    with running(peer, settings.server_core, directory) as server:
+        measured.starts.append(Start(work.name, contender.name, server.ready_after_s, _memory_mib(server)))
+        checked = contender.check(work, server.port)
+        requests = load.write_requests(directory / f"{work.name}-{contender.name}.requests", contender.requests(work))
+        print(f"{work.name}, {contender.name}: checked {checked.answers:,} answers", flush=True)
+        yield Runner(contender, work, server, requests, checked)
+
+
+def _turned(runners: list[Runner], number: int) -> list[Runner]:
+    """Begin with another one in each round."""
+    first = number % len(runners)
+    return runners[first:] + runners[:first]
+
+
+def _cell(runner: Runner, connections: int, number: int, settings: Settings) -> Cell:
+    """Warm a server up under the cell's load, then measure it."""
+    server, work, name = runner.server, runner.work.name, runner.contender.name
+    load.drive(server.port, connections, 1, settings.load_core, runner.requests)
+    measured = load.drive(server.port, connections, settings.seconds, settings.load_core, runner.requests)
+    memory_mib = _memory_mib(server)
+    where = f"{work}, {name}, {connections} connections"
+    if not measured.requests:
+        raise BenchmarkError(f"{where}: no answer in {settings.seconds} s")
+    if measured.failures:
+        print(f"{where}: {measured.failures} of {measured.requests} requests failed", flush=True)
+    elif not check.right_size(runner.checked, measured.answer_bytes):
+        came, known = measured.answer_bytes, runner.checked.answer_bytes
+        raise BenchmarkError(f"{where}: a mean answer of {came:.0f} bytes, but {known:.0f} when answers were checked")
+    settle([server])
+    return Cell(work, name, connections, number, measured, memory_mib)
+
+
+def _overload(runner: Runner, cells: Sequence[Cell]) -> Overload:
+    """Ask on schedule, whatever the answers do."""
+    work, name = runner.work, runner.contender.name
+    wanted = (work.name, name, 64)
+    peak = median(cell.load.requests_per_s for cell in cells if (cell.work, cell.server, cell.connections) == wanted)
+    rate = OVERLOAD * peak
+    plan = Plan(
+        HOST,
+        runner.server.port,
+        runner.contender.requests(work),
+        OVERLOAD_S,
+        rate_per_s=rate,
+        most_connections=MOST_CONNECTIONS,
+    )
+    seen = asyncio.run(Load(plan).run())
+    settle([runner.server])
+    answered, p99_ms = seen.answers_per_s, seen.latency.percentile_ms(99)
+    print(f"{work.name}, {name}, {OVERLOAD:g} times its rate: {answered / peak:.2f} of it answered, p99 {p99_ms:.0f} ms")
+    return Overload(work.name, name, rate, answered, answered / peak, p99_ms, dict(seen.errors), seen.cpu_share)
+
+
+def _memory_mib(server: Server) -> float:
+    """What the server's processes hold, what they share counted once (PSS)."""
+    total = 0
+    for pid in server.processes():
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def ratio(work: str, connections: int, server: str, quantity: str = "requests/s") -> str:
+    """Name of the series of ours over a server's."""
+    return f"{work}, {connections} connections, {quantity}: ours / {server}"
+
+
+def _series(cells: Sequence[Cell]) -> Series:
+    """Ratios of ours to each other server, taken within a round."""
+    ours = {(cell.work, cell.connections, cell.round): cell.load for cell in cells if cell.server == "ours"}
+    series: Series = {}
+    for cell in cells:
+        mine = ours.get((cell.work, cell.connections, cell.round))
+        if cell.server == "ours" or mine is None:
+            continue
+        names: dict[str, Any] = {"requests/s": "requests_per_s", "p99": "p99_ms"}
+        for shown, quantity in names.items():
+            label = ratio(cell.work, cell.connections, cell.server, shown)
+            series.setdefault(label, []).append(getattr(mine, quantity) / getattr(cell.load, quantity))
+    return series
+
+
+def _goals(settings: Settings) -> list[Goal]:
+    return [
+        (ratio(work, connections, server), "at least", least)
+        for (work, connections), servers in GOALS.items()
+        for server, least in servers.items()
+        if work in settings.works and server in settings.servers and "ours" in settings.servers
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

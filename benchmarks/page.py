@@ -1,0 +1,161 @@
+"""benchmarks/README.md and its plots, rendered from the newest comparison: `python -m benchmarks.page`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks import plots, report
+from benchmarks.report import Result
+
+HERE = Path(__file__).parent
+PAGE, PLOTS = HERE / "README.md", HERE / "plots"
+HOW = """\
+`make bench` measures all of this on your machine: it needs two cores, `wrk`, an hour and a half, and pip for the peers.
+A part of it: `python -m benchmarks.comparison --works forest --servers ours bentoml --rounds 3`.
+
+**How.** Servers have one core, the load generator another. The servers of a work run at once, and are measured in turn, in
+another order in each round; a ratio is taken within a round, then the median over the rounds. The inputs of up to 1,000
+requests differ; before a server is measured, all its answers are compared with what the model gives when it is called
+directly: labels and probabilities of each. wrk keeps one request in flight on each connection, so a slow server is asked
+less often.
+
+**The peers** come into environments of their own, pinned, with the settings that their documentation has for production.
+Each is a directory of [`peers`](peers): `contender.py` says how it is started and asked, `requirements.txt` its versions.
+If you know one of them better than we do, correct it there, and look with `python -m benchmarks.trial NAME cheap`. `empty`
+is an ASGI application on uvicorn that does nothing: no service on uvicorn is faster than that here. `flask` is Flask's
+development server, `gunicorn` the same service behind gunicorn, `plain` what FastAPI's tutorials write.
+"""
+
+
+def main() -> int:
+    """Render; status 1 if there is no result."""
+    files = sorted(report.RESULTS.glob("peers-*.json"))
+    if not files:
+        print("page: benchmarks/results has no peers-*.json; run `make bench` first", file=sys.stderr)
+        return 1
+    result: Result = json.loads(files[-1].read_text())
+    PLOTS.mkdir(exist_ok=True)
+    for old in PLOTS.glob("*.svg"):
+        old.unlink()
+    PAGE.write_text("\n\n".join([*_head(result), *_goals(result), *_works(result), *_rest(result, files[-1].name)]) + "\n")
+    print(f"benchmarks/README.md and benchmarks/plots: made from {files[-1].name}")
+    return 0
+
+
+def _head(result: Result) -> list[str]:
+    machine, settings = result["machine"], result["settings"]
+    where = (
+        f"Measured {result['date'][:10]} at commit {result['commit'][:10]} on {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']:g} GiB, {machine['kernel']}; load average before the run {machine['load_average']:g}, "
+        f"core time taken by the host meanwhile {result['stolen_s']:g} s; {settings['rounds']} rounds of "
+        f"{settings['seconds']} s a cell."
+    )
+    return ["<!-- rendered by `python -m benchmarks.page`; do not edit -->\n# Beside the peers", where, HOW.strip()]
+
+
+def _goals(result: Result) -> list[str]:
+    rows = []
+    for goal in result["goals"]:
+        outcome = "reached" if goal["reached"] else "**not reached**"
+        rows.append([goal["series"], goal["goal"], *report.spread_of(result, goal["series"]), outcome])
+    return ["## Goals", report.table(["", "wanted", "median", "quartiles", "min – max", ""], rows)]
+
+
+def _works(result: Result) -> list[str]:
+    parts = []
+    for work in result["settings"]["works"]:
+        counts = sorted({cell["connections"] for cell in result["raw"]["cells"] if cell["work"] == work})
+        title = result["titles"][work]
+        parts.append(f"## {title}")
+        rates = {count: _medians(result, work, count, "requests_per_s") for count in counts}
+        shown = 64 if 64 in counts else counts[-1]
+        (PLOTS / f"{work}.svg").write_text(plots.bars(title, f"requests/s, {shown} connections", rates[shown]))
+        parts.append(f"![{title}](plots/{work}.svg)")
+        if len(counts) > 2:
+            curves = {name: [(count, rates[count][name]) for count in counts] for name in rates[shown]}
+            (PLOTS / f"{work}-connections.svg").write_text(plots.lines(title, "requests/s", curves))
+            parts.append(f"![{title}, by connections](plots/{work}-connections.svg)")
+        parts.append(_table(result, work, counts))
+    return parts
+
+
+def _table(result: Result, work: str, counts: Sequence[int]) -> str:
+    """Each server under each number of connections: rate and p99, and ours over its rate."""
+    rows = []
+    for count in counts:
+        rates, p99s = (_medians(result, work, count, each) for each in ("requests_per_s", "p99_ms"))
+        failed = {name: _failed(result, work, count, name) for name in rates}
+        for name, rate in rates.items():
+            series = f"{work}, {count} connections, requests/s: ours / {name}"
+            ratio = report.spread_of(result, series)[:2] if name != "ours" else ["", ""]
+            rows.append([name, str(count), report.number(rate), report.number(p99s[name]), *ratio, failed[name]])
+    return report.table(["", "connections", "requests/s", "p99 ms", "ours / it", "quartiles", "failed"], rows)
+
+
+def _failed(result: Result, work: str, count: int, server: str) -> str:
+    cells = [each["load"] for each in _cells(result, work, count) if each["server"] == server]
+    failures, requests = sum(each["failures"] for each in cells), sum(each["requests"] for each in cells)
+    return f"{failures / requests:.1%}" if failures else "0"
+
+
+def _rest(result: Result, file_name: str) -> list[str]:
+    """Overload, start-up and memory, versions and commands."""
+    parts: list[str] = []
+    if result["raw"]["overloads"]:
+        rows = [
+            [
+                each["server"],
+                report.number(each["asked_per_s"]),
+                report.number(each["answered_per_s"]),
+                f"{each['of_peak']:.2f}",
+                report.number(each["p99_ms"]),
+                ", ".join(f"{count:,} {kind}" for kind, count in each["errors"].items()) or "none",
+            ]
+            for each in result["raw"]["overloads"]
+        ]
+        head = ["", "asked, requests/s", "answered", "of its own rate at 64", "p99 ms", "not answered"]
+        parts += ["## Three times the rate, forest", OVERLOADED, report.table(head, rows)]
+    rows = []
+    for start in result["raw"]["starts"]:
+        cells = [each for each in result["raw"]["cells"] if (each["work"], each["server"]) == (start["work"], start["server"])]
+        loaded = max(cell["memory_mib"] for cell in cells)
+        figures = [f"{start['ready_s']:.1f}", report.number(start["idle_mib"]), report.number(loaded)]
+        rows.append([start["server"], start["work"], *figures])
+    parts += ["## Start-up and memory", STARTED, report.table(["", "work", "ready after s", "idle MiB", "loaded MiB"], rows, 2)]
+    pinned = "\n".join(f"- {peer}: {next(iter(versions.items()))[1]}" for peer, versions in result["peers"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    commands = "\n".join(result["raw"]["commands"].values())
+    parts += [
+        "## Versions and commands",
+        f"{pinned}\n\nThe runtime's: {versions}. Every number is in `results/{file_name}`.",
+        f"<details><summary>Command lines</summary>\n\n```\n{commands}\n```\n\n</details>",
+    ]
+    return parts
+
+
+OVERLOADED = (
+    "Requests leave on schedule for five seconds, whatever the answers do, at three times the server's own rate above; a "
+    "latency counts from when its request was due, and after ten seconds it is a time-out. A server that does better with "
+    "fewer requests at once, or with more, answers more than its rate at 64 connections."
+)
+STARTED = (
+    "Ready: from just before the process is started to its first 200, files warm or not. Memory is that of all its processes, "
+    "what they share counted once, before the first request and at most after a cell of load."
+)
+
+
+def _cells(result: Result, work: str, connections: int) -> list[Result]:
+    return [each for each in result["raw"]["cells"] if (each["work"], each["connections"]) == (work, connections)]
+
+
+def _medians(result: Result, work: str, connections: int, quantity: str) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for cell in sorted(_cells(result, work, connections), key=lambda cell: cell["server"] != "ours"):
+        found.setdefault(cell["server"], []).append(cell["load"][quantity])
+    return {name: median(values) for name, values in found.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

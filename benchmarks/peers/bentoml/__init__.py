@@ -1,0 +1,1 @@
+"""BentoML: a service with adaptive batching."""

@@ -1,0 +1,1 @@
+"""LitServe: an API with batching."""

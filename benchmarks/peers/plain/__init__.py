@@ -1,0 +1,1 @@
+"""The service that FastAPI's tutorials write."""
