@@ -22,7 +22,7 @@ help:
 	@echo "make test-images   test them"
 	@echo "make lock    lock what the images install to the newest versions"
 	@echo "make soak    reload, stop and kill servers many times under load, and measure their memory (half an hour)"
-	@echo "make bench   measure the server beside an empty ASGI application, plain FastAPI, MLServer and KServe's (needs wrk, 35 minutes)"
+	@echo "make bench   measure the server beside an empty ASGI application and other servers of models (needs wrk, an hour and a half)"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -82,10 +82,12 @@ lock: $(DEVELOPING)
 
 bench: $(DEVELOPING)
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.comparison
 	$(BIN)/python -m benchmarks.dialects
 	$(BIN)/python -m benchmarks.lifecycle
 	$(BIN)/python -m benchmarks.fetch
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.page
 
 bench-quick: $(DEVELOPING)
 	$(BIN)/python -m benchmarks.run --quick

@@ -6,7 +6,6 @@ All servers have one core in turn, the load generator the other; ratios are take
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,12 +20,15 @@ from numpy.typing import NDArray
 
 from benchmarks import check, load, outside, protocols, result, wire
 from benchmarks.check import Checked
-from benchmarks.environments import PEERS, python_of, versions_of
+from benchmarks.environments import versions_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.models import Artifact, Workload, light_image_model, prepare, sums_model
+from benchmarks.peers.kserve.contender import KSERVE
+from benchmarks.peers.mlserver.contender import MLSERVER
 from benchmarks.protocols import INVOCATIONS, LABELS, PREDICT, SCORE, V1, V2
 from benchmarks.result import Goal, Series
 from benchmarks.servers import Peer, Server, command_line, ours, running, settle
+from benchmarks.work import Work
 
 IMAGES = 8
 IMAGE_TOLERANCE = 1e-5
@@ -64,8 +66,6 @@ RATIOS = (
     ("image, binary", "image, JSON, mlserver", 3.0),
     ("image, binary", "image, binary, kserve", 3.0),
 )
-# Nothing is told to onnxruntime's maker, by the peers as by ours.
-QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 @dataclass(frozen=True)
@@ -196,30 +196,8 @@ def _model_name(server: str) -> str:
 
 
 def _peers(model: Artifact, directory: Path) -> list[Peer]:
-    return [ours(model), _mlserver(model, directory), _kserve(model)]
-
-
-def _mlserver(model: Artifact, directory: Path) -> Peer:
-    """MLServer with a model: its files of settings beside a copy of the model, and its ports.
-
-    No parallel workers: they are its default, but on one core another process only costs.
-    """
-    home = directory / "mlserver" / model.name
-    shutil.copytree(PEERS / "mlserver" / model.name, home)
-    shutil.copy(model.file, home)
-    ports = {"MLSERVER_HTTP_PORT": "{port}", "MLSERVER_GRPC_PORT": "{free}", "MLSERVER_METRICS_PORT": "{free}"}
-    settings = {"MLSERVER_HOST": wire.HOST, "MLSERVER_DEBUG": "false", "MLSERVER_PARALLEL_WORKERS": "0", "PYTHONPATH": "."}
-    settings |= QUIET
-    command = (str(python_of("mlserver").with_name("mlserver")), "start", str(home))
-    return Peer(f"mlserver {model.name}", command, ports | settings, "/v2/health/ready")
-
-
-def _kserve(model: Artifact) -> Peer:
-    """KServe's Python server with a model, without log lines for each request."""
-    options = f"--model_name={model.name} --http_port={{port}} --enable_grpc=false --enable_latency_logging=false"
-    logs = "--log_config_file=benchmarks/peers/kserve/logging.json"
-    command = (str(python_of("kserve")), "benchmarks/peers/kserve/server.py", str(model.file), *options.split(), logs)
-    return Peer(f"kserve {model.name}", command, QUIET, "/v2/health/ready")
+    work = Work(model.name, model, (), (), 0.0)
+    return [ours(model), MLSERVER.start(work, directory), KSERVE.start(work, directory)]
 
 
 def _goals() -> list[Goal]:

@@ -1,7 +1,7 @@
 """Plots of a comparison as SVG files that a README can show: bars on a logarithmic axis, one for each server."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 720, 110, 90, 24, 34
@@ -16,12 +16,11 @@ COLOURS = ("#1f6feb", "#57606a", "#bf3989", "#9a6700", "#d4a72c", "#1a7f37", "#8
 def bars(title: str, unit: str, values: Mapping[str, float]) -> str:
     """One bar for each server, the longest first."""
     shown = sorted(values.items(), key=lambda item: -item[1])
-    low = math.floor(math.log10(min(values.values())) - 0.001)
-    high = math.ceil(math.log10(max(values.values())))
+    low, high = _powers(values.values())
     height = TOP + ROW * len(shown) + 26
 
     def x_of(value: float) -> float:
-        return LEFT + (math.log10(value) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (math.log10(max(value, 10**low)) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
     drawn = [f'<text class="title" x="{LEFT}" y="20">{escape(title)}, {escape(unit)}</text>']
     for power in range(low, high + 1):
@@ -40,12 +39,12 @@ def lines(title: str, unit: str, curves: Mapping[str, Sequence[tuple[int, float]
     """One line for each server over the number of connections, each of which has the same room."""
     counts = sorted({count for curve in curves.values() for count, _ in curve})
     every = [value for curve in curves.values() for _, value in curve]
-    low, high = math.floor(math.log10(min(every))), math.ceil(math.log10(max(every)))
+    low, high = _powers(every)
     height, bottom = 340, 300
 
     def at(count: int, value: float) -> str:
         x = LEFT + counts.index(count) / max(len(counts) - 1, 1) * (WIDTH - LEFT - 130)
-        return f"{x:.1f},{bottom - (math.log10(value) - low) / (high - low) * (bottom - TOP):.1f}"
+        return f"{x:.1f},{bottom - (math.log10(max(value, 10**low)) - low) / (high - low) * (bottom - TOP):.1f}"
 
     drawn = [f'<text class="title" x="{LEFT}" y="20">{escape(title)}, {escape(unit)}</text>']
     for power in range(low, high + 1):
@@ -71,6 +70,12 @@ def lines(title: str, unit: str, curves: Mapping[str, Sequence[tuple[int, float]
 def _document(title: str, height: int, drawn: Sequence[str]) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
     return f'{head}<style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/>\n' + "\n".join(drawn) + "\n</svg>\n"
+
+
+def _powers(values: Iterable[float]) -> tuple[int, int]:
+    """The powers of ten between which all lie; what is nothing lies on the axis."""
+    some = [value for value in values if value > 0] or [1.0]
+    return math.floor(math.log10(min(some)) - 0.001), math.ceil(math.log10(max(some)))
 
 
 def _short(value: float) -> str:

@@ -200,6 +200,11 @@ class Model:
         check_rows_out(arrays, len(next(iter(inputs.values()))))
         return arrays
 
+    @property
+    def max_batch_rows(self) -> int:
+        """Rows of several requests that run as one batch, at most: MAX_BATCH_ROWS, or less if the manifest says so."""
+        return self._max_batch_rows
+
     def start(
         self, limits: Limits, meter: BatchMeter, turn: TurnBudget, lanes: int, begin_lane: Callable[[], None] | None = None
     ) -> None:
@@ -250,6 +255,7 @@ def describe(model: Model) -> dict[str, Any]:
         "batching": {
             "batched": model.batched,
             "row_multiple": signature.row_multiple,
+            "max_rows": model.max_batch_rows if model.batched else 1,
             "may_run_inline": model.cost is not None,
         },
         "load_seconds": {phase: round(seconds, 4) for phase, seconds in model.phases.items()},

@@ -23,7 +23,7 @@ from runtime.bench import page, search, table, target, where
 from runtime.bench.load import Load, Outcome, Plan
 from runtime.bench.options import DEFAULT_LIMIT, MOST_REQUESTS
 from runtime.bench.table import Report, Run
-from runtime.bench.target import BadTarget, Server, Target
+from runtime.bench.target import BadTarget, Server, Target, max_batch_rows
 
 _SWEEP_CONNECTIONS: Final = 64
 _MOST_CONNECTIONS: Final = 4096
@@ -46,12 +46,13 @@ def run(given: argparse.Namespace) -> int:
     try:
         server = Server.at(given.url)
         asked = _target(server, given, headers)
+        most_rows = max_batch_rows(server, given.model, headers)
     except BadTarget as error:
         sys.stderr.write(f"ml-runtime bench: {error}\n")
         return _NO_ANSWER
     session = Session(given, server, asked, headers)
     best = session.measure_all(limit)
-    report = _report(given, asked, session, limit if session.searched else None, best)
+    report = _report(given, asked, session, limit if session.searched else None, best, most_rows)
     _write(given, report)
     if session.signal:
         return 128 + session.signal
@@ -153,7 +154,12 @@ class _Screen:
 
 
 def _report(
-    given: argparse.Namespace, asked: Target, session: Session, limit: search.Target | None, best: float | None
+    given: argparse.Namespace,
+    asked: Target,
+    session: Session,
+    limit: search.Target | None,
+    best: float | None,
+    most_rows: int | None,
 ) -> Report:
     said = next((run for run in session.runs if run.rate_per_s == best), session.runs[-1])
     # Of a search, what stood in the way is seen best far above the rate that was found.
@@ -165,7 +171,7 @@ def _report(
         if getattr(given, key)
     }
     machine = {"ml-runtime": __version__, "python": platform.python_version(), "cpus of the generator": os.cpu_count()}
-    advice = where.advice(told.where, told.outcome, None)
+    advice = where.advice(told.where, told.outcome, most_rows)
     described = f"POST {asked.path}, {asked.rows} row{'s' if asked.rows != 1 else ''} a request, {asked.note}"
     return Report(given.url, described, settings, session.runs, advice, str(limit or ""), best, machine)
 

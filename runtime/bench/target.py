@@ -9,6 +9,7 @@ import itertools
 import json
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -190,6 +191,16 @@ def _of_v2(server: Server, model: str, rows: int, *, binary: bool, headers: Mapp
     path = f"/v2/models/{name}/infer"
     made = _requests(server, path, bodies(), kind | dict(headers))
     return Target(server, made, path, "v2, binary" if binary else "v2", rows, f"{len(made):,} different requests")
+
+
+def max_batch_rows(server: Server, model: str, headers: Mapping[str, str]) -> int | None:
+    """How many rows the server lets share a batch, of a model or its own one; None where it does not say so."""
+    with suppress(BadTarget, ValueError, LookupError, TypeError):
+        status, body = server.get("/models", headers)
+        for each in json.loads(body)["models"] if status == 200 else ():
+            if each["name"] == model or (not model and each["default_model"]):
+                return int(each["batching"]["max_rows"])
+    return None
 
 
 def _only_model(server: Server, headers: Mapping[str, str]) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from runtime.bench import target
+from runtime.bench.target import Server
 from tests.conftest import Serve
 from tests.models import Models
 from tests.process import ROOT, eventually
@@ -103,6 +105,12 @@ def test_requests_made_from_the_models_own_metadata(
     (run,) = report["runs"]
     assert run["errors"] == {}
     assert run["answered"] >= 200
+
+
+def test_it_knows_how_many_rows_the_server_lets_share_a_batch(serve: Serve, models: Models) -> None:
+    server = serve(models("iris"), MAX_BATCH_ROWS=17)
+    assert target.max_batch_rows(Server.at(server.url), "", {}) == 17
+    assert target.max_batch_rows(Server.at(server.url), "another", {}) is None
 
 
 def test_the_highest_rate_within_a_limit(serve: Serve, models: Models) -> None:

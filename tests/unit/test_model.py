@@ -316,6 +316,7 @@ def test_a_file_becomes_a_model_that_describes_itself(name: str, models: Models)
     assert described["inputs"][0].keys() == {"name", "datatype", "shape"}
     assert described["batching"]["row_multiple"] == (4 if name == "fixed_batch_4" else 1)
     assert described["batching"]["batched"] is (name != "no_batch_axis")
+    assert described["batching"]["max_rows"] == (1 if name == "no_batch_axis" else 256)
     assert str(found.root) not in orjson.dumps(described).decode()
 
 

@@ -18,7 +18,7 @@ MOST = 8192 if WORK == "thousand" else 256
 BATCHED = {"batchable": True, "max_batch_size": MOST, "max_latency_ms": 60_000}
 
 
-@bentoml.service(workers=1, traffic={"timeout": 60, "max_concurrency": 4096}, logging={"access": {"enabled": False}})  # type: ignore[untyped-decorator]
+@bentoml.service(workers=1, traffic={"timeout": 60, "max_concurrency": 4096}, logging={"access": {"enabled": False}})
 class Served:
     def __init__(self) -> None:
         self._call = models.load(Path(os.environ["MODEL_PATH"]))
