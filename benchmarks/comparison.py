@@ -8,6 +8,7 @@ the load generator on the other core; ratios are taken within a round. The resul
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -131,9 +132,15 @@ class Settings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the result; status 1 if that was not possible."""
+    # A signal has to unwind the stack: that is what stops the servers.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         load.require_tools()
         return _run(_settings(arguments))
+    except KeyboardInterrupt:
+        print("benchmark: stopped, nothing written, no server left", file=sys.stderr)
+        return 130
     except BenchmarkError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
