@@ -32,6 +32,11 @@ class Checked:
     answers: int
     answer_bytes: float
 
+    @classmethod
+    def of(cls, server: str, answers: Sequence[wire.Answer]) -> "Checked":
+        """Count answers that were compared."""
+        return cls(server, len(answers), sum(answer.size_bytes for answer in answers) / len(answers))
+
 
 def check(server: str, port: int, requests: Sequence[bytes], read: Read, rows: Rows, model: Model | None) -> Checked:
     """Send the requests, one for each row, and compare the answers; without a model only their form is looked at.
@@ -44,7 +49,7 @@ def check(server: str, port: int, requests: Sequence[bytes], read: Read, rows: R
         labels, probabilities = model.predict(rows)
         for index, expected in enumerate(zip(labels.tolist(), probabilities.tolist(), strict=True)):
             _compare(f"{server}, row {index}", read_answers[index], expected, model.tolerance)
-    return Checked(server, len(answers), sum(answer.size_bytes for answer in answers) / len(answers))
+    return Checked.of(server, answers)
 
 
 def classic(document: Any) -> RowAnswer:

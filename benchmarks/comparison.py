@@ -2,13 +2,12 @@
 
 For each work its servers are started on one core, their answers checked, and then measured in turn, round after round, with
 the load generator on the other core; ratios are taken within a round. The result goes to benchmarks/results, from which
-`python -m benchmarks.report` renders benchmarks/README.md. `--works` and `--servers` measure a part.
+`python -m benchmarks.page` renders benchmarks/README.md. `--works` and `--servers` measure a part.
 """
 
 import argparse
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,7 +24,7 @@ from benchmarks.contenders import CONTENDERS
 from benchmarks.environments import versions_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.result import Goal, Series
-from benchmarks.servers import Server, command_line, running, settle
+from benchmarks.servers import Server, command_line, running, settle, two_cores, unwind_on_signals
 from benchmarks.wire import HOST
 from benchmarks.work import Work, works
 from runtime.bench.load import Load, Plan
@@ -75,12 +74,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Runner:
-    """A contender that runs with a work, its requests in a file for wrk, and its answers that were checked."""
+    """A contender that runs with a work, its requests, also in a file for wrk, and its answers that were checked."""
 
     contender: Contender
     work: Work
     server: Server
-    requests: Path
+    requests: list[bytes]
+    file: Path
     checked: check.Checked
 
 
@@ -132,9 +132,7 @@ class Settings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the result; status 1 if that was not possible."""
-    # A signal has to unwind the stack: that is what stops the servers.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    unwind_on_signals()
     try:
         load.require_tools()
         return _run(_settings(arguments))
@@ -153,10 +151,8 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--works", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
     parser.add_argument("--servers", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
     options = parser.parse_args(arguments)
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise BenchmarkError("server and load need a core each")
-    return Settings(options.rounds, options.seconds, cores[-1], cores[0], tuple(options.works), tuple(options.servers))
+    load_core, server_core = two_cores()
+    return Settings(options.rounds, options.seconds, server_core, load_core, tuple(options.works), tuple(options.servers))
 
 
 def _run(settings: Settings) -> int:
@@ -205,10 +201,11 @@ def _started(contender: Contender, work: Work, settings: Settings, directory: Pa
     measured.commands[peer.name] = command_line(peer, settings.server_core, directory)
     with running(peer, settings.server_core, directory) as server:
         measured.starts.append(Start(work.name, contender.name, server.ready_after_s, _memory_mib(server)))
-        checked = contender.check(work, server.port)
-        requests = load.write_requests(directory / f"{work.name}-{contender.name}.requests", contender.requests(work))
+        requests = contender.requests(work)
+        checked = contender.check(work, server.port, requests)
+        file = load.write_requests(directory / f"{work.name}-{contender.name}.requests", requests)
         print(f"{work.name}, {contender.name}: checked {checked.answers:,} answers", flush=True)
-        yield Runner(contender, work, server, requests, checked)
+        yield Runner(contender, work, server, requests, file, checked)
 
 
 def _turned(runners: list[Runner], number: int) -> list[Runner]:
@@ -220,8 +217,7 @@ def _turned(runners: list[Runner], number: int) -> list[Runner]:
 def _cell(runner: Runner, connections: int, number: int, settings: Settings) -> Cell:
     """Warm a server up under the cell's load, then measure it."""
     server, work, name = runner.server, runner.work.name, runner.contender.name
-    load.drive(server.port, connections, 1, settings.load_core, runner.requests)
-    measured = load.drive(server.port, connections, settings.seconds, settings.load_core, runner.requests)
+    measured = load.drive(server.port, connections, settings.seconds, settings.load_core, runner.file, warm_up_s=1)
     memory_mib = _memory_mib(server)
     where = f"{work}, {name}, {connections} connections"
     if measured.failures or not measured.requests:
@@ -242,7 +238,7 @@ def _overload(runner: Runner, cells: Sequence[Cell]) -> Overload:
     plan = Plan(
         HOST,
         runner.server.port,
-        runner.contender.requests(work),
+        runner.requests,
         OVERLOAD_S,
         rate_per_s=rate,
         most_connections=MOST_CONNECTIONS,

@@ -3,7 +3,7 @@
 Each is a file in `peers`, with its own environment where its pins collide with ours, so that its author can correct it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +33,9 @@ class Contender:
         """Every request of a work."""
         return [self.ask(work, inputs) for inputs in work.inputs]
 
-    def check(self, work: Work, port: int) -> check.Checked:
-        """Send every request and compare the answers with the direct call's; raises BenchmarkError that names the first."""
-        answers = check.ask_all(port, self.requests(work))
+    def check(self, work: Work, port: int, requests: Sequence[bytes]) -> check.Checked:
+        """Send a work's requests and compare the answers with the direct call's; raises BenchmarkError that names the first."""
+        answers = check.ask_all(port, requests)
         for index, (answer, expected) in enumerate(zip(answers, work.expected, strict=True)):
             where = f"{self.name}, {work.name}, request {index}"
             if answer.status != 200:
@@ -48,7 +48,7 @@ class Contender:
                 raise BenchmarkError(f"{where}: an answer of another form, {error!r}: {answer.body[:300]!r}") from error
             if not _same(got, expected, work.tolerance):
                 raise BenchmarkError(f"{where}: the direct call gives {expected}, the server {got}")
-        return check.Checked(self.name, len(answers), sum(answer.size_bytes for answer in answers) / len(answers))
+        return check.Checked.of(self.name, answers)
 
 
 def _same(got: Outputs, expected: Outputs, tolerance: float) -> bool:

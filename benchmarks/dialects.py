@@ -27,11 +27,9 @@ from benchmarks.peers.kserve.contender import KSERVE
 from benchmarks.peers.mlserver.contender import MLSERVER
 from benchmarks.protocols import INVOCATIONS, LABELS, PREDICT, SCORE, V1, V2
 from benchmarks.result import Goal, Series
-from benchmarks.servers import Peer, Server, command_line, ours, running, settle
-from benchmarks.work import Work
+from benchmarks.servers import Peer, Server, command_line, ours, running, settle, two_cores
+from benchmarks.work import IMAGE_TOLERANCE, IMAGES, Work
 
-IMAGES = 8
-IMAGE_TOLERANCE = 1e-5
 # Cells: which server, what is sent, over how many connections.
 ROWS = {
     "one row, /predict": ("ours cheap", PREDICT),
@@ -85,12 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (7)")
     parser.add_argument("--seconds", type=int, default=3, help="length of a cell (3)")
     options = parser.parse_args(arguments)
-    cores = sorted(os.sched_getaffinity(0))
     try:
         load.require_tools()
-        if len(cores) < 2:
-            raise BenchmarkError("server and load need a core each")
-        return _run(options.rounds, options.seconds, cores[0], cores[-1])
+        return _run(options.rounds, options.seconds, *two_cores())
     except BenchmarkError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
@@ -130,8 +125,7 @@ def _rates(series: Series, cells: Sequence[Cell], seconds: int, load_core: int, 
     """Measure every cell once, in an order that changes with the round's number, and add rates and ratios."""
     rates: dict[str, float] = {}
     for cell in cells if number % 2 else cells[::-1]:
-        load.drive(cell.server.port, cell.connections, 1, load_core, cell.requests)
-        measured = load.drive(cell.server.port, cell.connections, seconds, load_core, cell.requests)
+        measured = load.drive(cell.server.port, cell.connections, seconds, load_core, cell.requests, warm_up_s=1)
         if measured.failures or not measured.requests:
             raise BenchmarkError(f"{cell.name}: {measured.failures} of {measured.requests} requests failed")
         if not check.right_size(cell.checked, measured.answer_bytes):
@@ -175,7 +169,7 @@ def _tensor_cells(servers: dict[str, Server], direct: outside.Direct, directory:
         for answer, wanted in zip(answers, expected, strict=True):
             _compare(name, answer, wanted)
         print(f"{name}: checked {len(requests)} answers", flush=True)
-        checked = Checked(name, len(answers), sum(answer.size_bytes for answer in answers) / len(answers))
+        checked = Checked.of(name, answers)
         file = load.write_requests(directory / f"{len(cells)}.tensors", requests)
         cells.append(Cell(name, servers[server], file, TENSOR_CONNECTIONS, checked))
     return cells

@@ -23,7 +23,7 @@ from benchmarks import load, result, wire
 from benchmarks.errors import BenchmarkError
 from benchmarks.models import Workload, prepare
 from benchmarks.result import Series
-from benchmarks.servers import Peer, Server, ours, running, settle
+from benchmarks.servers import Peer, Server, ours, running, settle, two_cores
 
 CONNECTIONS = 64
 # Goals of the median: the series, and whether it is to be at least or at most so much.
@@ -40,12 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7, help="interleaved pairs (7)")
     parser.add_argument("--seconds", type=int, default=4, help="length of a cell (4)")
     options = parser.parse_args(arguments)
-    cores = sorted(os.sched_getaffinity(0))
     try:
         load.require_tools()
-        if len(cores) < 2:
-            raise BenchmarkError("server and load need a core each")
-        return _run(options.rounds, options.seconds, cores[0], cores[-1])
+        return _run(options.rounds, options.seconds, *two_cores())
     except BenchmarkError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
@@ -82,8 +79,7 @@ class Bench:
         return Peer(f"bare {model}", (sys.executable, "-m", "runtime.worker"), environment)
 
     def _drive(self, server: Server) -> load.Load:
-        load.drive(server.port, CONNECTIONS, 1, self._load_core, self._workload.requests)
-        measured = load.drive(server.port, CONNECTIONS, self._seconds, self._load_core, self._workload.requests)
+        measured = load.drive(server.port, CONNECTIONS, self._seconds, self._load_core, self._workload.requests, warm_up_s=1)
         if measured.failures:
             raise BenchmarkError(f"{server.name}: {measured.failures} requests failed")
         settle([server])

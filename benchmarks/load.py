@@ -56,8 +56,13 @@ def wrk_command(connections: int | str, seconds: int, core: int, port: int | str
     return ["taskset", "-c", str(core), "wrk", *options, *target]
 
 
-def drive(port: int, connections: int, seconds: int, core: int, requests: Path) -> Load:
-    """Load a server for some seconds with the requests of a file; raises BenchmarkError when wrk itself fails."""
+def drive(port: int, connections: int, seconds: int, core: int, requests: Path, warm_up_s: int = 0) -> Load:
+    """Load a server for some seconds with the requests of a file; raises BenchmarkError when wrk itself fails.
+
+    Before that it has the same load for `warm_up_s`, which is not counted.
+    """
+    if warm_up_s:
+        drive(port, connections, warm_up_s, core, requests)
     command = wrk_command(connections, seconds, core, port, requests)
     done = subprocess.run(command, cwd=SCRIPT.parent.parent, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -65,8 +65,8 @@ def prepare(directory: Path) -> Workload:
     cheap = make_pipeline(StandardScaler(), LogisticRegression()).fit(known, labels)
     forest = RandomForestClassifier(n_estimators=TREES, random_state=0).fit(known, labels)
     models = [
-        _write_sklearn(directory, "cheap", cheap),
-        _write_sklearn(directory, "forest", forest),
+        write_sklearn(directory, "cheap", cheap),
+        write_sklearn(directory, "forest", forest),
         _write_onnx(directory, "forest-onnx", forest, features=known.shape[1]),
     ]
     rows = _different_rows(known)
@@ -130,7 +130,8 @@ def _different_rows(known: Rows) -> Rows:
     return rows
 
 
-def _write_sklearn(directory: Path, name: str, estimator: Any) -> Model:
+def write_sklearn(directory: Path, name: str, estimator: Any) -> Model:
+    """Write a fitted classifier to a directory of its own."""
     file = directory / name / "model.joblib"
     file.parent.mkdir()
     joblib.dump(estimator, file)

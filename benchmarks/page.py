@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks import plots, report
+from benchmarks import comparison, plots, report
 from benchmarks.report import Result
 
 HERE = Path(__file__).parent
@@ -88,8 +88,7 @@ def _table(result: Result, work: str, counts: Sequence[int]) -> str:
         rates, p99s = (_medians(result, work, count, each) for each in ("requests_per_s", "p99_ms"))
         failed = {name: _failed(result, work, count, name) for name in rates}
         for name, rate in rates.items():
-            series = f"{work}, {count} connections, requests/s: ours / {name}"
-            ratio = report.spread_of(result, series)[:2] if name != "ours" else ["", ""]
+            ratio = report.spread_of(result, comparison.ratio(work, count, name))[:2] if name != "ours" else ["", ""]
             rows.append([name, str(count), report.number(rate), report.number(p99s[name]), *ratio, failed[name]])
     return report.table(["", "connections", "requests/s", "p99 ms", "ours / it", "quartiles", "failed"], rows)
 

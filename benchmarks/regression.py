@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks import load
 from benchmarks.errors import BenchmarkError
-from benchmarks.models import Model, prepare
-from benchmarks.servers import Server, empty_application, ours, running, settle
+from benchmarks.models import prepare
+from benchmarks.servers import Server, empty_application, ours, running, settle, two_cores, unwind_on_signals
 
 # Median and range of the best of five, measured as below.
 BASELINE, SPREAD = 0.547, 0.103
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.regression", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--measure", type=int, default=0, metavar="TIMES", help="measure the figure's spread instead")
     options = parser.parse_args(arguments)
+    unwind_on_signals()
     try:
         load.require_tools()
         found = _figures(options.measure or 1)
@@ -51,19 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _figures(times: int) -> list[float]:
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise BenchmarkError("server and load need a core each")
-    os.sched_setaffinity(0, {cores[0]})
+    load_core, server_core = two_cores()
+    os.sched_setaffinity(0, {load_core})
     with TemporaryDirectory(prefix="regression-") as name:
         directory = Path(name)
         workload = prepare(directory)
-        cheap: Model = workload.models["cheap"]
         with (
-            running(empty_application(), cores[-1], directory) as empty,
-            running(ours(cheap), cores[-1], directory) as server,
+            running(empty_application(), server_core, directory) as empty,
+            running(ours(workload.models["cheap"]), server_core, directory) as server,
         ):
-            return [_best((server, empty), cores[0], workload.requests) for _ in range(times)]
+            return [_best((server, empty), load_core, workload.requests) for _ in range(times)]
 
 
 def _best(servers: tuple[Server, Server], core: int, requests: Path) -> float:
@@ -73,8 +71,7 @@ def _best(servers: tuple[Server, Server], core: int, requests: Path) -> float:
         rates = {}
         for server in servers if number % 2 else servers[::-1]:
             settle(servers)
-            load.drive(server.port, CONNECTIONS, 1, core, requests)
-            measured = load.drive(server.port, CONNECTIONS, SECONDS, core, requests)
+            measured = load.drive(server.port, CONNECTIONS, SECONDS, core, requests, warm_up_s=1)
             if measured.failures or not measured.requests:
                 raise BenchmarkError(f"{server.name}: {measured.failures} of {measured.requests} requests failed")
             rates[server.name] = measured.requests_per_s

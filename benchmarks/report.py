@@ -158,9 +158,8 @@ def render_soak(result: Result, file_name: str) -> str:
     for name, facts in result["scenarios"].items():
         shown = ", ".join(f"{key.replace('_', ' ')} {_fact(value)}" for key, value in facts.items() if key != "seconds")
         rows.append([name.replace("_", " "), shown])
-    shown_table = table(["scenario", "seen"], rows, left=2)
     head = f"**Soak**, `make soak`, {result['date'][:10]}, commit {result['commit'][:10]}."
-    return f"{head} `benchmarks/results/{file_name}`\n\n{shown_table}"
+    return f"{head} `benchmarks/results/{file_name}`\n\n{table(['scenario', 'seen'], rows, left=2)}"
 
 
 def _fact(value: Any) -> str:
@@ -228,8 +227,8 @@ def _one_connection(result: Result) -> str:
     names = {"direct call": "direct_us", "empty, round trip": "empty_us", "ours, round trip": "ours_us"}
     rows = [[name, *_shown(spread([latency[key] for latency in latencies]))] for name, key in names.items()]
     rows.append(["added by the runtime", *spread_of(result, LATENCY_SERIES)])
-    shown_table = table(["one connection, cheap model, one row, µs", "median", "quartiles", "min – max"], rows)
-    return f"**One connection**\n\n{shown_table}"
+    head = ["one connection, cheap model, one row, µs", "median", "quartiles", "min – max"]
+    return f"**One connection**\n\n{table(head, rows)}"
 
 
 def _start_ups(result: Result) -> str:

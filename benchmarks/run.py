@@ -7,7 +7,6 @@ ones, about two minutes, for a look rather than for a claim. `report` finds the 
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -33,6 +32,7 @@ from benchmarks.servers import (
     plain_fastapi,
     running,
     settle,
+    unwind_on_signals,
 )
 from benchmarks.startup import StartUp
 from benchmarks.summary import Cell, Verdict
@@ -66,9 +66,7 @@ class Measurements:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark as the command line says; status 0 when it is valid, whether or not goals are reached."""
     options = _options(arguments)
-    # A signal has to unwind the stack: that is what stops the servers.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    unwind_on_signals()
     try:
         return _run(_settings(options), options)
     except BenchmarkError as error:

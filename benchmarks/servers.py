@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks import wire
 from benchmarks.errors import BenchmarkError
-from benchmarks.models import Artifact, Model
+from benchmarks.models import Artifact
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_OURS = "{python} -m runtime serve {path}"
@@ -63,7 +63,7 @@ def empty_application() -> Peer:
     return Peer("empty", (sys.executable, "-m", "uvicorn", *application, "--port", "{port}", *STOCK_UVICORN))
 
 
-def plain_fastapi(model: Model, endpoint: str) -> Peer:
+def plain_fastapi(model: Artifact, endpoint: str) -> Peer:
     """The classic tutorial service of a model; `endpoint` is `def` or `async`."""
     application = "benchmarks.peers.plain.service:app"
     return Peer(
@@ -87,6 +87,20 @@ def command_line(peer: Peer, core: int, directory: Path) -> str:
     for given, instead in ((sys.executable, "python"), (str(directory), "DIR"), (f"{ROOT}/", "")):
         shown = shown.replace(given, instead)
     return shown.replace("{port}", "PORT").replace("{free}", "FREE")
+
+
+def two_cores() -> tuple[int, int]:
+    """The load generator's core and the servers'; raises BenchmarkError where there is only one."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise BenchmarkError("server and load need a core each")
+    return cores[0], cores[-1]
+
+
+def unwind_on_signals() -> None:
+    """Let a signal unwind the stack: that is what stops the servers."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """One contender with one work, for who writes or corrects a peer: start it, check its answers, drive it for three seconds.
 
-`python -m benchmarks.trial bentoml cheap --connections 64`; the names are those of `contenders` and `work`.
+`python -m benchmarks.trial bentoml cheap --connections 64`; the names are those of `contenders` and `comparison`.
 """
 
 import argparse
@@ -11,9 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import load
+from benchmarks.comparison import SCENARIOS
 from benchmarks.contenders import CONTENDERS
 from benchmarks.errors import BenchmarkError
-from benchmarks.servers import running
+from benchmarks.servers import running, two_cores
 from benchmarks.work import works
 
 
@@ -21,28 +22,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print rate and p99; status 1 with a sentence if the server does not start or answers something else."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trial", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("contender", choices=list(CONTENDERS))
-    parser.add_argument("works", nargs="+")
+    parser.add_argument("works", nargs="+", choices=list(SCENARIOS))
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=int, default=3)
     options = parser.parse_args(arguments)
+    for each in options.works:
+        if options.contender not in SCENARIOS[each][1]:
+            parser.error(f"{options.contender} has no part in {each}: it is among {', '.join(SCENARIOS[each][1])}")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    contender, cores = CONTENDERS[options.contender], sorted(os.sched_getaffinity(0))
+    contender, (load_core, server_core) = CONTENDERS[options.contender], two_cores()
     with TemporaryDirectory(prefix="trial-") as name:
         directory = Path(name)
         made = works(directory)
         for work in (made[each] for each in options.works):
             try:
-                with running(contender.start(work, directory), cores[-1], directory) as server:
-                    checked = contender.check(work, server.port)
-                    file = load.write_requests(directory / "requests", contender.requests(work))
-                    load.drive(server.port, options.connections, 1, cores[0], file)
-                    seen = load.drive(server.port, options.connections, options.seconds, cores[0], file)
+                with running(contender.start(work, directory), server_core, directory) as server:
+                    requests = contender.requests(work)
+                    checked = contender.check(work, server.port, requests)
+                    file = load.write_requests(directory / "requests", requests)
+                    seen = load.drive(server.port, options.connections, options.seconds, load_core, file, warm_up_s=1)
             except BenchmarkError as error:
                 print(f"{contender.name}, {work.name}: {error}", file=sys.stderr)
                 return 1
-            print(
-                f"{contender.name}, {work.name}: {checked.answers} answers checked, ready after {server.ready_after_s:.1f} s, "
-            )
+            print(f"{contender.name}, {work.name}: checked {checked.answers} answers, ready in {server.ready_after_s:.1f} s,")
             print(f"  {seen.requests_per_s:,.0f} requests/s, p99 {seen.p99_ms:.1f} ms, {seen.failures} failures")
     return 0
 

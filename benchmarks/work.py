@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
@@ -20,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from benchmarks import protocols
-from benchmarks.models import Artifact, Model, Rows, Workload, light_image_model, prepare
+from benchmarks.models import Artifact, Model, Rows, Workload, light_image_model, prepare, write_sklearn
 
 # By name, (rows, ...): one tensor, or a table's columns of (rows,).
 Inputs = Mapping[str, NDArray[Any]]
@@ -73,9 +72,7 @@ def _varied(rows: Rows, count: int) -> Rows:
 
 def _boosting(directory: Path) -> Model:
     known, labels = load_breast_cancer(return_X_y=True)
-    estimator = HistGradientBoostingClassifier(random_state=0).fit(known, labels)
-    file = _dump(directory, "boosting", estimator)
-    return Model("boosting", file, lambda rows: (estimator.predict(rows), estimator.predict_proba(rows)), tolerance=1e-9)
+    return write_sklearn(directory, "boosting", HistGradientBoostingClassifier(random_state=0).fit(known, labels))
 
 
 def _frame(directory: Path, known: Workload) -> Work:
@@ -102,7 +99,7 @@ def _frame(directory: Path, known: Workload) -> Work:
     frame = pd.DataFrame(table)
     expected = list(zip(estimator.predict(frame).reshape(-1, 1), estimator.predict_proba(frame), strict=True))
     inputs = [{name: column[index : index + 1] for name, column in table.items()} for index in range(len(known.rows))]
-    return Work("frame", Artifact("frame", _dump(directory, "frame", estimator)), inputs, expected, 1e-9, table=True)
+    return Work("frame", write_sklearn(directory, "frame", estimator), inputs, expected, 1e-9, table=True)
 
 
 def _image(directory: Path) -> Work:
@@ -114,10 +111,3 @@ def _image(directory: Path) -> Work:
     images = protocols.images(IMAGES)
     expected: list[Outputs] = [(np.ravel(session.run(None, {name: image})[0]),) for image in images]
     return Work("image", artifact, [{name: image} for image in images], expected, IMAGE_TOLERANCE)
-
-
-def _dump(directory: Path, name: str, estimator: Any) -> Path:
-    file = directory / name / "model.joblib"
-    file.parent.mkdir()
-    joblib.dump(estimator, file)
-    return file

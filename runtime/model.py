@@ -84,10 +84,11 @@ class Model:
         self.phases = dict(phases)
         batching = artifact.manifest.batching
         self.batched = self.signature.batched and batching.enabled
-        self._max_batch_rows = min(max_batch_rows, batching.max_rows or max_batch_rows)
+        # Rows of several requests that run as one batch, at most: MAX_BATCH_ROWS, or less if the manifest says so.
+        self.max_batch_rows = min(max_batch_rows, batching.max_rows or max_batch_rows)
         # Rows of one call, a multiple of what the model was exported for.
         step = self.signature.row_multiple
-        self._most_rows = max(1, self._max_batch_rows // step) * step
+        self._most_rows = max(1, self.max_batch_rows // step) * step
         self.cost: CostModel | None = None
         # One row's inputs as plain values, for the documents.
         self.example = {name: array.tolist() for name, array in backend.example(backend.signature.row_multiple).items()}
@@ -117,7 +118,7 @@ class Model:
     def warm_up(self, max_batch_rows: int) -> None:
         """Run the model as it will be run, find out whether it keeps rows apart, and measure what batches cost."""
         try:
-            waits = self._measure(min(max_batch_rows, self._max_batch_rows))
+            waits = self._measure(min(max_batch_rows, self.max_batch_rows))
         except RuntimeFault as error:
             cause = f" ({one_line(error.__cause__)})" if error.__cause__ else ""
             raise BadArtifact(f"{self.artifact.path.name} was loaded, but fails at warm-up: {error}{cause}") from error
@@ -200,16 +201,11 @@ class Model:
         check_rows_out(arrays, len(next(iter(inputs.values()))))
         return arrays
 
-    @property
-    def max_batch_rows(self) -> int:
-        """Rows of several requests that run as one batch, at most: MAX_BATCH_ROWS, or less if the manifest says so."""
-        return self._max_batch_rows
-
     def start(
         self, limits: Limits, meter: BatchMeter, turn: TurnBudget, lanes: int, begin_lane: Callable[[], None] | None = None
     ) -> None:
         """Make the batcher; on the event loop. The manifest may limit batches further than `limits` does."""
-        limits = replace(limits, batch_rows=min(limits.batch_rows, self._max_batch_rows))
+        limits = replace(limits, batch_rows=min(limits.batch_rows, self.max_batch_rows))
         self.batcher = Batcher(self.run, self.cost, limits, meter, turn, lanes=lanes, name=self.name, begin_lane=begin_lane)
 
     def key(self, outputs: tuple[str, ...], tensors: Mapping[str, Tensor]) -> object:

@@ -32,8 +32,9 @@ def _onnx(file: Path) -> Callable[[Any], NDArray[Any]]:
     outputs = [each.name for each in session.get_outputs()]
 
     def call(rows: Any) -> NDArray[Any]:
+        rows = rows.astype(np.float32)
         if given.shape[0] == 1:  # an image at a time
             return np.concatenate([session.run(outputs, {given.name: row[None]})[0].reshape(1, -1) for row in rows])
-        return np.column_stack(session.run(outputs, {given.name: rows.astype(np.float32)}))
+        return np.column_stack(session.run(outputs, {given.name: rows}))
 
     return call

@@ -196,21 +196,25 @@ def _of_v2(server: Server, model: str, rows: int, *, binary: bool, headers: Mapp
 def max_batch_rows(server: Server, model: str, headers: Mapping[str, str]) -> int | None:
     """How many rows the server lets share a batch, of a model or its own one; None where it does not say so."""
     with suppress(BadTarget, ValueError, LookupError, TypeError):
-        status, body = server.get("/models", headers)
-        for each in json.loads(body)["models"] if status == 200 else ():
+        for each in _listed(server, headers):
             if each["name"] == model or (not model and each["default_model"]):
                 return int(each["batching"]["max_rows"])
     return None
 
 
 def _only_model(server: Server, headers: Mapping[str, str]) -> str:
-    status, body = server.get("/models", headers)
-    if status == 200:
-        listed = json.loads(body)["models"]
-        names = [each["name"] for each in listed if each["default_model"]] or [each["name"] for each in listed]
-        if names:
-            return str(names[0])
+    listed = _listed(server, headers)
+    names = [each["name"] for each in listed if each["default_model"]] or [each["name"] for each in listed]
+    if names:
+        return str(names[0])
     raise BadTarget("name the model with --model: this server does not say which it has")
+
+
+def _listed(server: Server, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What a server of ours says of each version of its models; nothing where there is no such page."""
+    status, body = server.get("/models", headers)
+    listed: list[dict[str, Any]] = json.loads(body)["models"] if status == 200 else []
+    return listed
 
 
 def _tensor(

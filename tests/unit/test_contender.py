@@ -71,7 +71,7 @@ def contender() -> Contender:
 
 def test_right_answers_over_connections_that_are_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Halves, "wrong", 0.0)
-    assert contender().check(WORK, port).answers == 3
+    assert contender().check(WORK, port, contender().requests(WORK)).answers == 3
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_right_answers_over_connections_that_are_closed(port: int, monkeypatch: 
 def test_wrong_answers(port: int, monkeypatch: pytest.MonkeyPatch, wrong: float | str, words: str) -> None:
     monkeypatch.setattr(Halves, "wrong", wrong)
     with pytest.raises(BenchmarkError, match=words):
-        contender().check(WORK, port)
+        contender().check(WORK, port, contender().requests(WORK))
 
 
 def test_plots_name_every_server_and_its_figure() -> None:

@@ -1,6 +1,7 @@
 """The service of its documentation's page on adaptive batching: MODEL_PATH is the model's file, WORK what it is asked.
 
-One worker, as on one core more would only cost; batches of at most 256 rows within its default goal of latency.
+One worker, as on one core more would only cost; batches of at most 256 rows with a goal for the latency that
+its time-out would cut off first, so that no request is refused for it.
 """
 
 import os
@@ -29,12 +30,6 @@ class Served:
         def predict(self, rows: list[dict[str, Any]]) -> np.ndarray:
             # As `rows: pd.DataFrame` no request is answered: batching fails on the frame's shape (1.4.40, dispatcher.py).
             return self._call(pd.DataFrame(rows))
-
-    elif WORK == "image":
-
-        @bentoml.api(**BATCHED)  # type: ignore[untyped-decorator]
-        def predict(self, rows: np.ndarray) -> np.ndarray:
-            return self._call(rows.astype(np.float32))
 
     else:
 

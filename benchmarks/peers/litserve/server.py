@@ -28,7 +28,7 @@ class Served(litserve.LitAPI):  # type: ignore[misc]  # the peer's package is no
     def predict(self, x: list[Any]) -> list[Any]:
         table = isinstance(x[0], list)
         joined = pd.DataFrame([row for rows in x for row in rows]) if table else np.concatenate(x)
-        answers = self._call(joined.astype(np.float32) if sys.argv[2] == "image" else joined)
+        answers = self._call(joined)
         return np.split(answers, np.cumsum([len(rows) for rows in x])[:-1])
 
     def unbatch(self, output: list[Any]) -> list[Any]:
