@@ -187,8 +187,10 @@ class Front:
             if self._access:
                 _log_access(scope, status, seconds, request_id)
         headers.append((b"content-length", b"%d" % len(content)))
-        if upload.complete and CYCLE in scope and REQUEST_ID not in scope:
-            await reply(scope[CYCLE], status, headers, content, close=self.draining)
+        # The exchange knows its scope: left there, each request would be garbage that only the collector can find.
+        cycle = scope.pop(CYCLE, None)
+        if upload.complete and cycle is not None and REQUEST_ID not in scope:
+            await reply(cycle, status, headers, content, close=self.draining)
         else:
             if self.draining or not upload.complete:
                 headers.append((b"connection", b"close"))
