@@ -143,6 +143,11 @@ class Batcher:
         now = time.perf_counter()
         return max((now - lane.busy_since for lane in self._lanes if lane.busy_since), default=0.0)
 
+    @property
+    def lanes_s(self) -> float:
+        """Seconds that its lanes ran batches, the mean over them."""
+        return sum([lane.busy_s for lane in self._lanes]) / self._lane_count
+
     def close(self) -> None:
         """Take no more entries and end the lanes after what they run now; fails what still waits."""
         self._closed = True

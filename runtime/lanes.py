@@ -105,6 +105,13 @@ class Lane(threading.Thread):
         self._settle = settle
         self._begin = begin
         self.busy_since = 0.0
+        self._busy_s = 0.0  # in the batches before that
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that it ran batches, the one under way too."""
+        since = self.busy_since
+        return self._busy_s + (time.perf_counter() - since if since else 0.0)
 
     def run(self) -> None:
         if self._begin is not None:
@@ -112,6 +119,7 @@ class Lane(threading.Thread):
         while (batch := self._backlog.take()) is not None:
             self.busy_since = time.perf_counter()
             self._run_batch(batch)
+            self._busy_s += time.perf_counter() - self.busy_since
             self.busy_since = 0.0
 
     def _run_batch(self, batch: list[Entry]) -> None:

@@ -162,8 +162,10 @@ class Metrics:
         self.queue_rows = s.family("ml_queue_rows", "Rows that wait.", "gauge", of_model, combine="sum")
         self.busy = s.family(
             "ml_busy_seconds_total",
-            "Seconds that the event loop and the lanes ran batches; its rate is the load.",
+            "Seconds that each part was busy: the event loop, the busiest model's lanes, the CPUs; the highest rate is the "
+            "load, to be divided by the number of workers.",
             "counter",
+            ("part",),
         )
         self.in_progress = s.family("ml_requests_in_progress", "Requests to predict under way.", "gauge", combine="sum")
         self.rejected = s.family(
@@ -199,7 +201,6 @@ class Metrics:
         self.fetch_size = s.family("ml_fetch_size_bytes", "What the last fetch is to bring, or brought.", "gauge")
         self.fetch_progress = s.family("ml_fetch_progress_ratio", "The share of it that is there.", "gauge")
         self.fetch_duration = s.family("ml_fetch_duration_seconds", "What the last fetch took.", "gauge")
-        self.busy_at = s.place(self.busy)
         self.in_progress_at = s.place(self.in_progress)
         self.ready_at = s.place(self.ready)
         # Set what is only known when it is asked for, such as the queue's length.
@@ -318,7 +319,6 @@ class ModelMeter:
         series.observe(metrics.inference_duration, self._infer_at, seconds)
         series.observe(metrics.batch_rows, self._batch_rows_at, rows)
         values[self._rows_at] += rows
-        values[metrics.busy_at] += seconds
         at, buckets, total = self._queue_at, metrics.queue_duration.buckets, 0.0
         for entry in entries:
             waited = started - entry.queued_at

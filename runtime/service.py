@@ -21,6 +21,7 @@ from runtime import board, cpu_budget
 from runtime.acceptor import Acceptor
 from runtime.app import create_app
 from runtime.batching import Limits, TurnBudget
+from runtime.busy import Busy
 from runtime.cpu_budget import CpuBudget
 from runtime.health import Health
 from runtime.load import Loaded
@@ -61,6 +62,7 @@ class Service:
         self._raise_threads = raise_threads
         self._slot = shared.slot(place.index)
         self._metrics = Metrics(shared, place.index)
+        self._busy = Busy(self._metrics, self._models, budget.cpus)
         self._repository = loaded.repository()
         self._health = Health(self._repository, settings.stuck_after_s, lambda: shared.status)
         self._front = create_app(settings, self._repository, self._health, self._metrics, cpu_budget.memory_limit())
@@ -166,7 +168,7 @@ class Service:
         self._stopping.set()
 
     async def _tick(self) -> None:
-        """Twice a second: the Date header, the timeouts of all connections, the sign of life, lanes that are stuck."""
+        """Twice a second: the Date header, timeouts of all connections, the sign of life, stuck lanes, what metrics read."""
         settings = self._settings
         loop = asyncio.get_running_loop()
         while True:
@@ -175,6 +177,7 @@ class Service:
             for connection in list(self._state.connections):
                 if isinstance(connection, Protocol):
                     connection.sweep(now, settings.header_timeout_s, settings.body_timeout_s, settings.keep_alive_s)
+            self._refresh()
             self._slot.open = len(self._state.connections)
             self._slot.beat = time.monotonic_ns()
             stuck_for = self._health.stuck_for()
@@ -195,16 +198,18 @@ class Service:
         for listed in self._repository.listed:
             series.set(series.model_ready, float(listed.state == "ready"), listed.name, listed.version)
         self._health.notice = _notice(models)
-
-        def refresh() -> None:
-            for model in models:
-                series.set(series.queue_rows, model.batcher.queue_rows, model.name, model.version)
-            series.set(series.ready, float(self._health.ready))
-
-        series.refreshers.append(refresh)
+        series.refreshers.append(self._refresh)
         self._health.become("healthy")
         if self._channel is None:
             log.info("ready", extra={"facts": _summary(models, self._repository)})
+
+    def _refresh(self) -> None:
+        """Set what is only known when one looks: at a scrape that this process answers, and on every tick for the others."""
+        series = self._metrics
+        for model in self._models:
+            series.set(series.queue_rows, model.batcher.queue_rows, model.name, model.version)
+        series.set(series.ready, float(self._health.ready))
+        self._busy.count()
 
     def _start(self, model: Model, turn: TurnBudget) -> None:
         """Give a model its batcher, its series and its paths."""

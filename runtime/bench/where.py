@@ -11,6 +11,7 @@ from runtime.bench.target import BadTarget, Server
 PARTS: Final = ("decode", "queue", "infer", "encode")
 _SAMPLE: Final = re.compile(r"^(ml_[a-z_]+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 _PART: Final = re.compile(rb"(\w+);dur=([\d.]+)")
+_BY_LABEL: Final = {"ml_rejected_total": "reason", "ml_busy_seconds_total": "part", "ml_workers": "state"}
 _SCRAPE_S: Final = 2.0
 _BUSY: Final = 0.9
 _QUEUED: Final = 0.5
@@ -25,7 +26,7 @@ Scrape = Mapping[str, float]
 
 
 def scrape(server: Server, headers: Mapping[str, str]) -> Scrape:
-    """Our counters, summed over their labels (and `ml_rejected_total` by reason, too); empty for other servers."""
+    """Our series, summed over their labels, and those of _BY_LABEL by it, too; empty for other servers."""
     try:
         status, body = server.get("/metrics", headers, _SCRAPE_S)
     except BadTarget:
@@ -35,8 +36,8 @@ def scrape(server: Server, headers: Mapping[str, str]) -> Scrape:
         if name.endswith("_bucket"):
             continue
         keys = [name]
-        if name == "ml_rejected_total" and (reason := re.search(r'reason="([^"]*)"', labels)):
-            keys.append(f"{name} {reason[1]}")
+        if name in _BY_LABEL and (of := re.search(rf'{_BY_LABEL[name]}="([^"]*)"', labels)):
+            keys.append(f"{name} {of[1]}")
         for key in keys:
             found[key] = found.get(key, 0.0) + float(value)
     return found
@@ -44,7 +45,10 @@ def scrape(server: Server, headers: Mapping[str, str]) -> Scrape:
 
 @dataclass(frozen=True)
 class Where:
-    """Means over a run; empty where the server does not say. `parts_ms` are Server-Timing's, `outside_ms` what is left."""
+    """Means over a run; empty where the server does not say. `parts_ms` are Server-Timing's, `outside_ms` what is left.
+
+    `busy_share` is that of the fullest part of the server: its event loop, its lanes or its CPUs.
+    """
 
     parts_ms: Mapping[str, float] = field(default_factory=dict)
     outside_ms: float | None = None
@@ -65,7 +69,9 @@ def between(before: Scrape, after: Scrape, elapsed_s: float, outcome: Outcome) -
     rejected = {
         name.partition(" ")[2]: grew(name) for name in after if name.startswith("ml_rejected_total ") and grew(name) > 0
     }
-    busy = grew("ml_busy_seconds_total") / elapsed_s if "ml_busy_seconds_total" in after and elapsed_s > 0 else None
+    fullest_s = max((grew(name) for name in after if name.startswith("ml_busy_seconds_total ")), default=None)
+    workers = max(1.0, after.get("ml_workers ready", 1.0))
+    busy = fullest_s / workers / elapsed_s if fullest_s is not None and elapsed_s > 0 else None
     return Where(parts, outside, grew("ml_batch_rows_sum") / batches if batches else None, busy, rejected)
 
 

@@ -328,7 +328,6 @@ def test_the_metrics_are_prometheus_text(models: Models) -> None:
         assert await application.count("ml_batch_rows_sum", **of_model) == 4
         assert await application.count("ml_request_duration_seconds_count", dialect="predict", **of_model) == 3
         assert await application.count("ml_queue_duration_seconds_count", **of_model) == 2
-        assert await application.count("ml_busy_seconds_total") > 0
         assert await application.count("ml_requests_in_progress") == 0
 
     serving(loaded(models("iris")), talk)

@@ -20,7 +20,7 @@ NAMES = {
     "ml_batch_rows": {"model", "version"},
     "ml_rows_total": {"model", "version"},
     "ml_queue_rows": {"model", "version"},
-    "ml_busy_seconds_total": set(),
+    "ml_busy_seconds_total": {"part"},
     "ml_requests_in_progress": set(),
     "ml_rejected_total": {"reason"},
     "ml_model_info": {"model", "version"},

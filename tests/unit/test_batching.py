@@ -885,6 +885,40 @@ def test_two_batches_of_one_turn_run_in_two_lanes() -> None:
     on_loop(work)
 
 
+def test_the_seconds_of_lanes_are_their_mean_and_that_under_way_counts() -> None:
+    class Held(Echo):
+        def __init__(self) -> None:
+            super().__init__()
+            self.runs = threading.Event()
+            self.may_end = threading.Event()
+
+        def __call__(self, parts: Any, outputs: tuple[str, ...]) -> Outputs:
+            self.runs.set()
+            assert self.may_end.wait(10)
+            return super().__call__(parts, outputs)
+
+    async def work() -> None:
+        run = Held()
+        batches = batcher(run, lanes=2)
+        assert batches.lanes_s == 0.0
+        waits = fresh_entry()
+        began = time.perf_counter()
+        batches.submit(waits)
+        await becomes(run.runs.is_set)
+        before = batches.lanes_s
+        await becomes(lambda: batches.lanes_s > before)
+        run.may_end.set()
+        await settled(waits)
+        await becomes(lambda: not batches.stuck_for())
+        after = batches.lanes_s
+        assert before < after <= (time.perf_counter() - began) / 2
+        assert batches.lanes_s == after
+        batches.close()
+        join_lanes()
+
+    on_loop(work)
+
+
 def test_where_no_thread_can_be_started_requests_are_refused_and_later_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more(_: Lane) -> None:
         raise RuntimeError("can't start new thread")

@@ -164,13 +164,18 @@ def test_what_a_run_did_to_the_server() -> None:
     before = {
         "ml_batch_rows_sum": 10.0,
         "ml_batch_rows_count": 5.0,
-        "ml_busy_seconds_total": 1.0,
+        "ml_busy_seconds_total": 9.0,
+        "ml_busy_seconds_total loop": 1.0,
+        "ml_busy_seconds_total lanes": 8.0,
         "ml_rejected_total queue_full": 2.0,
     }
     after = {
         "ml_batch_rows_sum": 130.0,
         "ml_batch_rows_count": 25.0,
-        "ml_busy_seconds_total": 6.0,
+        "ml_busy_seconds_total": 21.0,
+        "ml_busy_seconds_total loop": 11.0,
+        "ml_busy_seconds_total lanes": 10.0,
+        "ml_workers ready": 2.0,
         "ml_rejected_total queue_full": 9.0,
     }
     made = outcome(100, 0.004)

@@ -35,6 +35,7 @@ LAYERS = [
     "loader",
     "worker",
     "service",
+    "busy",
     "acceptor",
     "load",
     "app",
