@@ -7,9 +7,11 @@ the load generator on the other core; ratios are taken within a round. The resul
 
 import argparse
 import asyncio
+import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,19 +20,22 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
+
 from benchmarks import check, load, machine, result
 from benchmarks.contender import Contender
 from benchmarks.contenders import CONTENDERS
 from benchmarks.environments import versions_of
 from benchmarks.errors import BenchmarkError
+from benchmarks.peers import models
 from benchmarks.result import Goal, Series
 from benchmarks.servers import Server, command_line, running, settle, two_cores, unwind_on_signals
 from benchmarks.wire import HOST
 from benchmarks.work import Work, works
 from runtime.bench.load import Load, Plan
 
-ROWS = ("ours", "empty", "plain", "flask", "gunicorn", "mlserver", "kserve", "bentoml", "litserve")
-TENSORS = ("ours", "mlserver", "kserve", "bentoml", "litserve")
+ROWS = ("ours", "empty", "plain", "flask", "gunicorn", "mlserver", "kserve", "bentoml", "litserve", "pytriton")
+TENSORS = ("ours", "mlserver", "kserve", "bentoml", "litserve", "pytriton")
 OVERLOAD, OVERLOAD_S = 3.0, 5.0
 # More than any of the servers lets wait, so that a full queue is seen.
 MOST_CONNECTIONS = 8192
@@ -47,7 +52,7 @@ TITLES = {
 SCENARIOS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "cheap": ((1, 8, 64, 256), ROWS),
     "forest": ((1, 64), ROWS),
-    "boosting": ((64,), ROWS),
+    "boosting": ((64,), tuple(name for name in ROWS if name != "pytriton")),
     "forest-onnx": ((64,), ("empty", *TENSORS)),
     "frame": ((64,), ROWS),
     "thousand": ((8,), ROWS),
@@ -55,8 +60,8 @@ SCENARIOS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
 }
 # Least median of ours / the server's requests/s; peers that batch have the goals of DESIGN.md.
 GOALS = {
-    ("cheap", 64): {"empty": 0.5, "mlserver": 10, "kserve": 10, "bentoml": 10, "litserve": 10},
-    ("forest", 64): {"mlserver": 2.5, "kserve": 2.5, "bentoml": 2.5, "litserve": 2.5},
+    ("cheap", 64): {"empty": 0.5, "mlserver": 10, "kserve": 10, "bentoml": 10, "litserve": 10, "pytriton": 6},
+    ("forest", 64): {"mlserver": 2.5, "kserve": 2.5, "bentoml": 2.5, "litserve": 2.5, "pytriton": 1.8},
 }
 
 
@@ -95,6 +100,15 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Direct:
+    """Calls of a work's model without a server, one request's rows at a time, on the load generator's core."""
+
+    work: str
+    round: int
+    calls_per_s: float
+
+
+@dataclass(frozen=True)
 class Overload:
     """Requests on schedule at OVERLOAD times a server's own rate: what it still answered, and how fast."""
 
@@ -114,6 +128,7 @@ class Measurements:
 
     cells: list[Cell] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
+    directs: list[Direct] = field(default_factory=list)
     overloads: list[Overload] = field(default_factory=list)
     commands: dict[str, str] = field(default_factory=dict)
 
@@ -183,7 +198,9 @@ def _scenario(work: Work, settings: Settings, directory: Path, measured: Measure
             for name in names
             if name in settings.servers
         ]
+        call = models.load(work.artifact.file)
         for number in range(1, settings.rounds + 1):
+            measured.directs.append(_direct(work, call, number))
             for count in connections:
                 settle([runner.server for runner in runners])
                 now = [_cell(runner, count, number, settings) for runner in _turned(runners, number)]
@@ -206,6 +223,19 @@ def _started(contender: Contender, work: Work, settings: Settings, directory: Pa
         file = load.write_requests(directory / f"{work.name}-{contender.name}.requests", requests)
         print(f"{work.name}, {contender.name}: checked {checked.answers:,} answers", flush=True)
         yield Runner(contender, work, server, requests, file, checked)
+
+
+def _direct(work: Work, call: Callable[[Any], Any], number: int) -> Direct:
+    """Call a model for a second."""
+    made = [pd.DataFrame(inputs) if work.table else next(iter(inputs.values())) for inputs in work.inputs]
+    began, calls = time.perf_counter(), 0
+    for rows in itertools.cycle(made):
+        call(rows)
+        calls += 1
+        seconds = time.perf_counter() - began
+        if seconds >= 1:
+            break
+    return Direct(work.name, number, calls / seconds)
 
 
 def _turned(runners: list[Runner], number: int) -> list[Runner]:

@@ -9,7 +9,8 @@ from benchmarks.peers.litserve.contender import LITSERVE
 from benchmarks.peers.mlserver.contender import MLSERVER
 from benchmarks.peers.ours.contender import OURS
 from benchmarks.peers.plain.contender import PLAIN
+from benchmarks.peers.pytriton.contender import PYTRITON
 
 CONTENDERS: dict[str, Contender] = {
-    each.name: each for each in (OURS, EMPTY, PLAIN, FLASK, GUNICORN, MLSERVER, KSERVE, BENTOML, LITSERVE)
+    each.name: each for each in (OURS, EMPTY, PLAIN, FLASK, GUNICORN, MLSERVER, KSERVE, BENTOML, LITSERVE, PYTRITON)
 }

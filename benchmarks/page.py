@@ -78,6 +78,8 @@ def _works(result: Result) -> list[str]:
             (PLOTS / f"{work}-connections.svg").write_text(plots.lines(title, "requests/s", curves))
             parts.append(f"![{title}, by connections](plots/{work}-connections.svg)")
         parts.append(_table(result, work, counts))
+        directs = [each["calls_per_s"] for each in result["raw"]["directs"] if each["work"] == work]
+        parts.append(f"Called directly, one request after the other, the model does {report.number(median(directs))} a second.")
     return parts
 
 

@@ -1,0 +1,1 @@
+"""PyTriton: Triton's own server and dynamic batcher with a model in Python."""
