@@ -22,7 +22,10 @@ TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk measured in one run; `failures` counts answers outside 2xx and 3xx, time-outs and socket errors."""
+    """What wrk measured in one run; `failures` counts answers outside 2xx and 3xx, time-outs and socket errors.
+
+    `requests` are all that were answered, the rate is that of the good ones.
+    """
 
     requests: int
     duration_s: float
@@ -80,7 +83,7 @@ def parse(output: str) -> Load:
     return Load(
         requests=raw["requests"],
         duration_s=duration_s,
-        requests_per_s=raw["requests"] / duration_s,
+        requests_per_s=(raw["requests"] - raw["status_errors"]) / duration_s,
         p50_ms=raw["p50_us"] / 1e3,
         p99_ms=raw["p99_us"] / 1e3,
         max_ms=raw["max_us"] / 1e3,

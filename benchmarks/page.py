@@ -19,7 +19,7 @@ A part of it: `python -m benchmarks.comparison --works forest --servers ours ben
 another order in each round; a ratio is taken within a round, then the median over the rounds. The inputs of up to 1,000
 requests differ; before a server is measured, all its answers are compared with what the model gives when it is called
 directly: labels and probabilities of each. wrk keeps one request in flight on each connection, so a slow server is asked
-less often.
+less often; a cell lasts until each connection could be answered three times, 10 s at most.
 
 **The peers** come into environments of their own, pinned, with the settings that their documentation has for production.
 Each is a directory of [`peers`](peers): `contender.py` says how it is started and asked, `requirements.txt` its versions.
@@ -31,16 +31,17 @@ development server, `gunicorn` the same service behind gunicorn, `plain` what Fa
 
 def main() -> int:
     """Render; status 1 if there is no result."""
-    files = sorted(report.RESULTS.glob("peers-*.json"))
-    if not files:
-        print("page: benchmarks/results has no peers-*.json; run `make bench` first", file=sys.stderr)
+    results = [(file, json.loads(file.read_text())) for file in sorted(report.RESULTS.glob("peers-*.json"))]
+    whole = [each for each in results if set(each[1]["settings"]["works"]) == set(comparison.SCENARIOS)]
+    if not whole:
+        print("page: benchmarks/results has no peers-*.json of all works; run `make bench` first", file=sys.stderr)
         return 1
-    result: Result = json.loads(files[-1].read_text())
+    file, result = whole[-1]
     PLOTS.mkdir(exist_ok=True)
     for old in PLOTS.glob("*.svg"):
         old.unlink()
-    PAGE.write_text("\n\n".join([*_head(result), *_goals(result), *_works(result), *_rest(result, files[-1].name)]) + "\n")
-    print(f"benchmarks/README.md and benchmarks/plots: made from {files[-1].name}")
+    PAGE.write_text("\n\n".join([*_head(result), *_goals(result), *_works(result), *_rest(result, file.name)]) + "\n")
+    print(f"benchmarks/README.md and benchmarks/plots: made from {file.name}")
     return 0
 
 
@@ -60,7 +61,11 @@ def _goals(result: Result) -> list[str]:
     for goal in result["goals"]:
         outcome = "reached" if goal["reached"] else "**not reached**"
         rows.append([goal["series"], goal["goal"], *report.spread_of(result, goal["series"]), outcome])
-    return ["## Goals", report.table(["", "wanted", "median", "quartiles", "min – max", ""], rows)]
+    rows += [[label, "", "–", "–", "–", "not measured"] for label in result["not_measured"]]
+    parts = ["## Goals", report.table(["", "wanted", "median", "quartiles", "min – max", ""], rows)]
+    if result["left_out"]:
+        parts.append("Left out, since they cannot be installed: " + ", ".join(result["left_out"]) + ".")
+    return parts
 
 
 def _works(result: Result) -> list[str]:
@@ -98,7 +103,7 @@ def _table(result: Result, work: str, counts: Sequence[int]) -> str:
 def _failed(result: Result, work: str, count: int, server: str) -> str:
     cells = [each["load"] for each in _cells(result, work, count) if each["server"] == server]
     failures, requests = sum(each["failures"] for each in cells), sum(each["requests"] for each in cells)
-    return f"{failures / requests:.1%}" if failures else "0"
+    return f"{failures / max(requests, failures):.1%}" if failures else "0"
 
 
 def _rest(result: Result, file_name: str) -> list[str]:

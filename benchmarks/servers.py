@@ -134,9 +134,9 @@ def running(peer: Peer, core: int | str, directory: Path, ready_limit_s: float =
         _stop(process)
 
 
-def settle(servers: Sequence[Server]) -> None:
+def settle(servers: Sequence[Server], limit_s: float = SETTLE_LIMIT_S) -> None:
     """Wait until no server works any more: what a load run left unanswered would burden the next measurement."""
-    give_up_s = time.monotonic() + SETTLE_LIMIT_S
+    give_up_s = time.monotonic() + limit_s
     ticks = [_cpu_ticks(server.process.pid) for server in servers]
     while time.monotonic() < give_up_s:
         time.sleep(0.1)
@@ -145,7 +145,7 @@ def settle(servers: Sequence[Server]) -> None:
         busy = [server.name for server, old, new in zip(servers, before, ticks, strict=True) if new - old > 1]
         if not busy:
             return
-    raise BenchmarkError(f"still busy {SETTLE_LIMIT_S:.0f} s after the load ended: {', '.join(busy)}")
+    raise BenchmarkError(f"still busy {limit_s:.0f} s after the load ended: {', '.join(busy)}")
 
 
 def clean_environment() -> dict[str, str]:

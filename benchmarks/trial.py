@@ -14,7 +14,7 @@ from benchmarks import load
 from benchmarks.comparison import SCENARIOS
 from benchmarks.contenders import CONTENDERS
 from benchmarks.errors import BenchmarkError
-from benchmarks.servers import running, two_cores
+from benchmarks.servers import running, settle, two_cores, unwind_on_signals
 from benchmarks.work import works
 
 
@@ -30,7 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.contender not in SCENARIOS[each][1]:
             parser.error(f"{options.contender} has no part in {each}: it is among {', '.join(SCENARIOS[each][1])}")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    contender, (load_core, server_core) = CONTENDERS[options.contender], two_cores()
+    unwind_on_signals()
+    try:
+        load.require_tools()
+        load_core, server_core = two_cores()
+    except BenchmarkError as error:
+        print(f"trial: {error}", file=sys.stderr)
+        return 1
+    contender = CONTENDERS[options.contender]
     with TemporaryDirectory(prefix="trial-") as name:
         directory = Path(name)
         made = works(directory)
@@ -40,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     requests = contender.requests(work)
                     checked = contender.check(work, server.port, requests)
                     file = load.write_requests(directory / "requests", requests)
-                    seen = load.drive(server.port, options.connections, options.seconds, load_core, file, warm_up_s=1)
+                    load.drive(server.port, options.connections, 1, load_core, file)
+                    settle([server])
+                    seen = load.drive(server.port, options.connections, options.seconds, load_core, file)
             except BenchmarkError as error:
                 print(f"{contender.name}, {work.name}: {error}", file=sys.stderr)
                 return 1

@@ -1,6 +1,7 @@
 """MLServer: the settings of each model in this directory, beside a copy of the model, and adaptive batching on.
 
-No parallel workers: they are its default, but on one core another process only costs.
+No parallel workers: they are its default, but on one core another process only costs. A batch waits for a millisecond at
+most: with five, a trial gave half the rate at one connection and 0.87 of it at 64.
 """
 
 import shutil
