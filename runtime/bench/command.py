@@ -35,6 +35,7 @@ _NO_ANSWER: Final = 3
 def run(given: argparse.Namespace) -> int:
     """Measure and report; the exit code."""
     try:
+        _refuse_idle_options(given)
         limit = search.Target.parse(given.find_limit or DEFAULT_LIMIT)
         headers = _headers(given.header)
         for file in (given.json, given.html):
@@ -52,6 +53,9 @@ def run(given: argparse.Namespace) -> int:
         return _NO_ANSWER
     session = Session(given, server, asked, headers)
     best = session.measure_all(limit)
+    if not session.runs:
+        sys.stderr.write("ml-runtime bench: stopped before anything was measured\n")
+        return 128 + session.signal
     report = _report(given, asked, session, limit if session.searched else None, best, most_rows)
     _write(given, report)
     if session.signal:
@@ -61,8 +65,22 @@ def run(given: argparse.Namespace) -> int:
 
 def _target(server: Server, given: argparse.Namespace, headers: Mapping[str, str]) -> Target:
     if given.data is not None:
-        return target.of_file(server, given.data, given.path, given.rows, headers)
-    return target.of_model(server, given.protocol, given.model, given.rows, binary=given.binary, headers=headers)
+        return target.of_file(server, given.data, given.path or "/predict", given.rows, headers)
+    return target.of_model(server, given.protocol, given.model, given.rows or 1, binary=given.binary, headers=headers)
+
+
+def _refuse_idle_options(given: argparse.Namespace) -> None:
+    """Raise ValueError for options that would do nothing beside the others."""
+    if given.data is not None:
+        idle = {"--binary": given.binary, "--model": given.model, "--protocol": given.protocol != "auto"}
+        beside = "--data, which is sent as it is, to --path"
+    else:
+        idle, beside = {"--path": given.path is not None}, "anything but --data; --model chooses another model"
+    if given.connections is not None and given.poisson:
+        idle, beside = {"--poisson": True}, "--connections, where a request leaves when an answer is there"
+    named = [name for name, there in idle.items() if there]
+    if named:
+        raise ValueError(f"{' and '.join(named)} {'does' if len(named) == 1 else 'do'} nothing beside {beside}")
 
 
 class Session:
@@ -77,9 +95,11 @@ class Session:
         self.searched = self._several and not given.sweep
         self.runs: list[Run] = []
         self.signal = 0
+        self._load: Load | None = None
 
     def measure_all(self, limit: search.Target) -> float | None:
-        """All runs that the options ask for; the best rate of a search."""
+        """All runs that the options ask for; the best rate of a search. From here on a signal ends with the report so far."""
+        self._catch_signals()
         given = self._given
         if given.rate is not None or given.connections is not None:
             self._measure(given.rate, given.connections)
@@ -109,30 +129,42 @@ class Session:
             most_connections=min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN_FILES),
             most_requests=min(given.requests or MOST_REQUESTS, MOST_REQUESTS),
             timeout_s=given.timeout,
+            seed=len(self.runs),
         )
         shown = table.Run(rate, connections, Outcome(), where.Where()).asked
         screen = _Screen(shown, plan.duration_s)
         before, began_s = where.scrape(self._server, self._headers), time.perf_counter()
-        outcome = uvloop.run(self._load(plan, screen))
+        if self.signal:
+            return Outcome(stopped=True)
+        outcome = uvloop.run(self._run(plan, screen))
+        self._catch_signals()  # the loop has taken its handlers away, and ours with them
         after = where.scrape(self._server, self._headers) if before else {}
         elapsed_s = time.perf_counter() - began_s
         screen.done(outcome)
         self.runs.append(Run(rate, connections, outcome, where.between(before, after, elapsed_s, outcome)))
         return outcome
 
-    async def _load(self, plan: Plan, screen: "_Screen") -> Outcome:
-        load = Load(plan, screen.tell)
+    async def _run(self, plan: Plan, screen: "_Screen") -> Outcome:
+        load = self._load = Load(plan, screen.tell)
         loop = asyncio.get_running_loop()
-
-        def on_signal(number: int) -> None:
-            if self.signal:  # the second one: now
-                os._exit(128 + number)
-            self.signal = number
-            load.stop()
-
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, on_signal, number)
-        return await load.run()
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            return await load.run()
+        finally:
+            self._load = None
+
+    def _catch_signals(self) -> None:
+        """While no loop runs, which is when the server is asked for its metrics."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda received, _: self._on_signal(received))
+
+    def _on_signal(self, number: int) -> None:
+        if self.signal:  # the second one: now
+            os._exit(128 + number)
+        self.signal = number
+        if self._load is not None:
+            self._load.stop()
 
 
 class _Screen:
@@ -161,7 +193,7 @@ def _report(
     best: float | None,
     most_rows: int | None,
 ) -> Report:
-    said = next((run for run in session.runs if run.rate_per_s == best), session.runs[-1])
+    said = next((run for run in session.runs if best is not None and run.rate_per_s == best), session.runs[-1])
     # Of a search, what stood in the way is seen best far above the rate that was found.
     above = [run for run in session.runs if best is not None and (run.rate_per_s or 0) > best]
     told = max(above, key=lambda run: run.rate_per_s or 0) if above else said
@@ -172,8 +204,9 @@ def _report(
     }
     machine = {"ml-runtime": __version__, "python": platform.python_version(), "cpus of the generator": os.cpu_count()}
     advice = where.advice(told.where, told.outcome, most_rows)
-    described = f"POST {asked.path}, {asked.rows} row{'s' if asked.rows != 1 else ''} a request, {asked.note}"
-    return Report(given.url, described, settings, session.runs, advice, str(limit or ""), best, machine)
+    rows = f", {asked.rows} row{'s' if asked.rows != 1 else ''} a request" if asked.rows is not None else ""
+    described = f"POST {asked.path}{rows}, {asked.note}"
+    return Report(given.url, described, settings, session.runs, told, advice, str(limit or ""), best, machine)
 
 
 def _write(given: argparse.Namespace, report: Report) -> None:

@@ -34,13 +34,6 @@ class Histogram:
         self.largest_us = max(self.largest_us, int(whole.max()))
         self.count += len(whole)
 
-    def add(self, other: "Histogram") -> None:
-        """Take in what another one counted."""
-        self._counts += other._counts
-        self._sum_us += other._sum_us
-        self.largest_us = max(self.largest_us, other.largest_us)
-        self.count += other.count
-
     @property
     def mean_ms(self) -> float:
         return self._sum_us / self.count / 1e3 if self.count else 0.0
@@ -49,7 +42,8 @@ class Histogram:
         """The least latency that so many of a hundred did not exceed, to three digits; 0 if there is none."""
         if not self.count:
             return 0.0
-        wanted = max(1, int(np.ceil(percent / 100 * self.count)))
+        # A little less, since 99.9 / 100 * 1000 is a little more than 999.
+        wanted = max(1, int(np.ceil(percent / 100 * self.count - 1e-6)))
         bucket = int(np.searchsorted(np.cumsum(self._counts), wanted))
         return min(_highest_us(bucket), self.largest_us) / 1e3
 

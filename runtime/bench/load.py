@@ -22,7 +22,7 @@ from runtime.bench.histogram import Histogram
 
 # How often latencies are folded into the histogram and requests without an answer are looked for.
 _FOLD_S: Final = 0.1
-# Of so many answers one is kept whole, for its Server-Timing.
+# Of so many answers the head of one is kept, for its Server-Timing; of more, when there are too many.
 _SAMPLED: Final = 16
 _MOST_SAMPLES: Final = 4096
 _CONNECT_S: Final = 5.0
@@ -54,8 +54,9 @@ class Plan:
 class Outcome:
     """What came of a run.
 
-    `duration_s` is until the last answer, at least as long as was asked for. `lag` is how late requests left, `errors` counts
-    by kind what was no answer of 2xx.
+    `duration_s` is until the last answer, at least as long as was asked for, and `due_per_s` the rate at which requests were
+    due meanwhile. `lag` is how late the generator came to a request that was due, `errors` counts by kind what was no answer of
+    2xx, `timings` are the heads of a sample of answers.
     """
 
     latency: Histogram = field(default_factory=Histogram)
@@ -65,6 +66,7 @@ class Outcome:
     sent: int = 0
     received_bytes: int = 0
     duration_s: float = 0.0
+    due_per_s: float = 0.0
     cpu_share: float = 0.0
     timings: list[bytes] = field(default_factory=list)
     stopped: bool = False
@@ -94,6 +96,7 @@ class Load:
         self._begins_s = 0.0
         self._ends_s = 0.0
         self._answered_s = 0.0
+        self._sampled = _SAMPLED
         self._over = asyncio.Event()
         self.outcome = Outcome()
 
@@ -119,6 +122,9 @@ class Load:
             self.outcome.cpu_share = (time.process_time() - cpu_s) / (time.perf_counter() - started_s)
             self.outcome.duration_s = max(0.0, min(time.perf_counter(), self._ends_s) - self._begins_s)
             await self._settle()
+            if self.outcome.duration_s:
+                due = self.outcome.answered + self.outcome.errors.total()
+                self.outcome.due_per_s = due / self.outcome.duration_s
             # Answers that came after the last request had left took their time, too.
             self.outcome.duration_s = max(self.outcome.duration_s, self._answered_s - self._begins_s)
         finally:
@@ -144,6 +150,8 @@ class Load:
                 while upcoming <= now:
                     if upcoming > self._ends_s - _ROUNDING_S or self._enough():
                         return
+                    if self._counts(upcoming):
+                        self._lags.append(now - upcoming)
                     self._send(upcoming)
                     upcoming = next(times)
                 await alarm.ring()
@@ -214,7 +222,6 @@ class Load:
         self._busy.add(connection)
         if self._counts(connection.due):
             self.outcome.sent += 1
-            self._lags.append(connection.sent_at - connection.due)
 
     def answered(self, connection: "_Connection", status: int, size: int, head: bytes, now: float) -> None:
         """An answer is there."""
@@ -225,10 +232,18 @@ class Load:
             if 200 <= status < 300:
                 outcome.answered += 1
                 self._latencies.append(now - connection.due)
-                if outcome.answered % _SAMPLED == 0 and len(outcome.timings) < _MOST_SAMPLES:
-                    outcome.timings.append(head)
+                if outcome.answered % self._sampled == 1:
+                    self._keep(head)
             else:
                 outcome.errors[f"status {status}"] += 1
+
+    def _keep(self, head: bytes) -> None:
+        """Keep one of a sample that is spread over the whole run, however long it is."""
+        timings = self.outcome.timings
+        timings.append(head)
+        if len(timings) == _MOST_SAMPLES:
+            del timings[1::2]
+            self._sampled *= 2
 
     def free(self, connection: "_Connection") -> None:
         """A connection can send again."""

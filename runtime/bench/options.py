@@ -29,14 +29,14 @@ def add_to(commands: Any) -> None:
     made.add_argument("--duration", type=_seconds, help="seconds of each run (10; 5 for each of several)")
     made.add_argument("--warm-up", type=_seconds, default=1.0, help="seconds before it, which are not counted (1)")
     made.add_argument("--requests", type=_whole, help="end a run after so many requests")
-    made.add_argument("--rows", type=_whole, default=1, help="rows of each request (1)")
+    made.add_argument("--rows", type=_whole, help="rows of each request (1)")
     made.add_argument(
         "--protocol", choices=("auto", "predict", "v2"), default="auto", help="ours, or the Open Inference Protocol"
     )
     made.add_argument("--binary", action="store_true", help="tensors as bytes and not as JSON (v2)")
     made.add_argument("--model", default="", help="which model, where the server has several")
     made.add_argument("--data", type=Path, help="a file with the body to send: .json, .csv, .npy, or .jsonl with one a line")
-    made.add_argument("--path", default="/predict", help="where --data goes (/predict)")
+    made.add_argument("--path", help="where --data goes (/predict)")
     made.add_argument("--header", action="append", default=[], metavar="NAME: VALUE", help="a header of every request")
     made.add_argument("--timeout", type=_seconds, default=10.0, help="seconds after which an answer counts as an error (10)")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON; - is standard output")

@@ -28,12 +28,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a command measured. `best_per_s` is what `--find-limit` found; `advice` is of the last or best run."""
+    """All that a command measured. `best_per_s` is what `--find-limit` found; `advice` and «where» are of the run `told`."""
 
     url: str
     target: str
     settings: Mapping[str, Any]
     runs: Sequence[Run]
+    told: Run
     advice: Sequence[str]
     limit: str = ""
     best_per_s: float | None = None
@@ -74,7 +75,7 @@ def text(report: Report) -> str:
             "not even the lowest rate that was tried" if report.best_per_s is None else f"{report.best_per_s:,.0f} requests/s"
         )
         lines += ["", f"Within a {report.limit}: {found}"]
-    lines += ["", *_where(report.runs[-1])] if report.runs else []
+    lines += ["", *_where(report.told)]
     return "\n".join([*lines, "", *(f"- {sentence}" for sentence in report.advice), ""])
 
 
@@ -84,10 +85,12 @@ def _where(run: Run) -> list[str]:
     if where.parts_ms and where.outside_ms is not None:
         parts = ", ".join(f"{name} {where.parts_ms[name]:.2f}" for name in PARTS)
         lines.append(
-            f"Where a mean of {outcome.latency.mean_ms:.2f} ms went: {parts}, elsewhere {where.outside_ms:.2f} (the network)"
+            f"At {run.asked} a mean of {outcome.latency.mean_ms:.2f} ms went to: {parts}, outside {where.outside_ms:.2f} "
+            "(the network, and waiting to be read)"
         )
     if outcome.errors:
-        lines.append("Errors: " + ", ".join(f"{count:,} x {kind}" for kind, count in outcome.errors.most_common(8)))
+        counted = ", ".join(f"{count:,} x {kind}" for kind, count in outcome.errors.most_common(8))
+        lines.append(f"Errors at {run.asked}: {counted}")
     late = f"p99 {outcome.lag.percentile_ms(99):.2f} ms late" if run.rate_per_s is not None else "closed loop"
     lines.append(f"The generator: {outcome.cpu_share:.0%} of a CPU, {late}.")
     return lines

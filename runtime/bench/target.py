@@ -31,6 +31,10 @@ class BadTarget(Exception):
     """The server cannot be asked, or nothing can be made of what it says; the text says what to do."""
 
 
+class _OnlyTensors(BadTarget):
+    """The model takes no rows."""
+
+
 @dataclass(frozen=True)
 class Server:
     """Where a server is."""
@@ -80,26 +84,29 @@ class Server:
 
 @dataclass(frozen=True)
 class Target:
-    """A server, the requests to send in turn, and in words what they are."""
+    """A server, the requests to send in turn, and in words what they are; `rows` is None where nobody said how many."""
 
     server: Server
     requests: Sequence[bytes]
     path: str
     protocol: str
-    rows: int
+    rows: int | None
     note: str = ""
 
 
 def of_model(server: Server, protocol: str, model: str, rows: int, *, binary: bool, headers: Mapping[str, str]) -> Target:
     """Requests for a model, by default the server's own or only one; `protocol` is auto, predict or v2. Raises BadTarget."""
+    ask = _of_openapi if protocol == "predict" else _of_v2
     if protocol == "auto":
         status, _ = server.get("/models", headers)
-        protocol = "predict" if status == 200 and not binary else "v2"
-    return (_of_openapi if protocol == "predict" else _of_v2)(server, model, rows, binary=binary, headers=headers)
+        if status == 200 and not binary:
+            with suppress(_OnlyTensors):
+                return _of_openapi(server, model, rows, binary=binary, headers=headers)
+    return ask(server, model, rows, binary=binary, headers=headers)
 
 
-def of_file(server: Server, file: Path, path: str, rows: int, headers: Mapping[str, str]) -> Target:
-    """A file's content as the body; of a `.jsonl` each line is one. Raises BadTarget."""
+def of_file(server: Server, file: Path, path: str, rows: int | None, headers: Mapping[str, str]) -> Target:
+    """A file's content as the body; of a `.jsonl` each line is one. `rows` is what its user says. Raises BadTarget."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -109,7 +116,8 @@ def of_file(server: Server, file: Path, path: str, rows: int, headers: Mapping[s
         raise BadTarget(f"{file} is empty")
     kind = {"Content-Type": _TYPES.get(file.suffix, "application/json")}
     requests = [server.request(path, body, kind | dict(headers)) for body in bodies]
-    return Target(server, requests, path, "file", rows, f"{len(bodies):,} bodies of {file.name}")
+    note = f"the body of {file.name}" if len(bodies) == 1 else f"{len(bodies):,} bodies of {file.name}"
+    return Target(server, requests, path, "file", rows, note)
 
 
 # --- ours -------------------------------------------------------------------------------------------------------------
@@ -132,13 +140,13 @@ def _of_openapi(server: Server, model: str, rows: int, *, binary: bool, headers:
             "or give a body with --data"
         ) from None
     if "instances" not in forms:
-        raise BadTarget(f"POST {path} takes no rows, only tensors: give a body with --data, or use --protocol v2")
+        raise _OnlyTensors(f"POST {path} takes no rows, only tensors: give a body with --data, or use --protocol v2")
     varied = _varied(forms["instances"][0], VARIANTS)
     if rows == 1 and "features" in forms:
-        documents = [{"features": row} for row in varied]
+        documents = iter([{"features": row} for row in varied])
     else:
         wrapped = varied * (rows // VARIANTS + 2)
-        documents = [{"instances": wrapped[at : at + rows]} for at in range(VARIANTS)]
+        documents = ({"instances": wrapped[at : at + rows]} for at in range(VARIANTS))
     kind = {"Content-Type": "application/json"}
     made = _requests(server, path, ((_as_json(document), kind) for document in documents), headers)
     different = len(set(made))
@@ -190,7 +198,9 @@ def _of_v2(server: Server, model: str, rows: int, *, binary: bool, headers: Mapp
     kind = {"Content-Type": "application/octet-stream" if binary else "application/json"}
     path = f"/v2/models/{name}/infer"
     made = _requests(server, path, bodies(), kind | dict(headers))
-    return Target(server, made, path, "v2, binary" if binary else "v2", rows, f"{len(made):,} different requests")
+    fixed = [shape[0] for _, _, shape in inputs if shape and shape[0] > 0]
+    told = fixed[0] if fixed else rows
+    return Target(server, made, path, "v2, binary" if binary else "v2", told, f"{len(set(made)):,} different requests")
 
 
 def max_batch_rows(server: Server, model: str, headers: Mapping[str, str]) -> int | None:
@@ -203,9 +213,9 @@ def max_batch_rows(server: Server, model: str, headers: Mapping[str, str]) -> in
 
 
 def _only_model(server: Server, headers: Mapping[str, str]) -> str:
-    listed = _listed(server, headers)
-    names = [each["name"] for each in listed if each["default_model"]] or [each["name"] for each in listed]
-    if names:
+    with suppress(ValueError, LookupError, TypeError):
+        listed = _listed(server, headers)
+        names = [each["name"] for each in listed if each["default_model"]] or [each["name"] for each in listed]
         return str(names[0])
     raise BadTarget("name the model with --model: this server does not say which it has")
 

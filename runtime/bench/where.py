@@ -64,6 +64,8 @@ def between(before: Scrape, after: Scrape, elapsed_s: float, outcome: Outcome) -
         return after.get(name, 0.0) - before.get(name, 0.0)
 
     parts = _timings(outcome.timings)
+    if not after:
+        return Where(parts, outcome.latency.mean_ms - sum(parts.values()) if parts else None)
     batches = grew("ml_batch_rows_count")
     outside = outcome.latency.mean_ms - sum(parts.values()) if parts else None
     rejected = {

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 Respond = Callable[[int], Awaitable[bytes]]
 
 
-def bench(url: str, *options: object, code: int = 0) -> tuple[dict[str, Any], str]:
-    """The report as JSON, and what was said beside it."""
-    command = [sys.executable, "-m", "runtime", "bench", url, "--warm-up", "0.2", "--json", "-", *map(str, options)]
+def bench(url: str, *options: object, code: int = 0, before: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+    """The report as JSON, and what was said beside it; `before` is a command that runs it."""
+    command = [*before, sys.executable, "-m", "runtime", "bench", url, "--warm-up", "0.2", "--json", "-", *map(str, options)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == code, f"{done.returncode}: {done.stderr}\n{done.stdout}"
     return json.loads(done.stdout) if done.stdout else {}, done.stderr
@@ -95,6 +95,7 @@ def test_all_that_was_due_is_sent_and_answered(serve: Serve, models: Models, tmp
         ("iris", ("--protocol", "v2")),
         ("iris_onnx", ("--protocol", "v2", "--binary", "--rows", 5)),
         ("small_image", ("--protocol", "v2", "--binary")),
+        ("small_image", ()),
         ("add_sub", ("--protocol", "v2")),
     ],
 )
@@ -176,6 +177,22 @@ def test_a_rate_beyond_what_a_server_takes_is_not_said_to_be_answered(body: Path
     assert run["answers_per_s"] <= 50
 
 
+def test_a_server_that_has_all_connections_is_not_the_generators_fault(body: Path) -> None:
+    async def respond(number: int) -> bytes:
+        del number
+        await asyncio.sleep(0.5)
+        return ANSWER
+
+    # Of 128 open files, 64 are left for connections: enough for 128 answers a second.
+    limited = ["sh", "-c", 'ulimit -n 128; exec "$@"', "sh"]
+    with server_of(respond) as url:
+        report, _ = bench(url, "--data", body, "--rate", 400, "--duration", 1, before=limited)
+    (run,) = report["runs"]
+    assert run["latency_ms"]["p99"] > 1000
+    assert run["schedule_lag_ms"]["p50"] < 250
+    assert not any("Run it elsewhere" in sentence for sentence in report["advice"])
+
+
 def test_errors_by_kind(body: Path) -> None:
     answers = [ANSWER, ANSWER.replace(b"200 OK", b"503 Busy"), b"nonsense\r\n\r\n"]
 
@@ -233,3 +250,24 @@ def test_a_signal_gives_the_report_so_far(serve: Serve, models: Models) -> None:
     (run,) = json.loads(out)["runs"]
     assert run["stopped_early"]
     assert run["answered"] > 0
+
+
+def test_a_signal_before_the_first_run(body: Path) -> None:
+    """The server takes its time to tell its metrics."""
+    asked, ended = threading.Event(), threading.Event()
+
+    async def respond(number: int) -> bytes:
+        if number == 1:  # after what lists the models
+            asked.set()
+            await asyncio.to_thread(ended.wait, 1)
+        return ANSWER
+
+    with server_of(respond) as url:
+        command = [sys.executable, "-m", "runtime", "bench", url, "--data", str(body), "--rate", "10", "--duration", "60"]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            eventually(asked.is_set, "it asks for the metrics", 30)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        ended.set()
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == "ml-runtime bench: stopped before anything was measured"
