@@ -10,13 +10,19 @@ STORES := $(VENV)/.stores
 # From npm, with Node.js: Azure's emulator.
 AZURITE := .azurite/node_modules/.bin/azurite-blob
 
-.PHONY: serve test test-stores test-clients lint format images test-images lock bench bench-quick soak clean help
+# Debian's Prometheus and haproxy, unpacked and not installed, so that no service of theirs is started.
+TOOLS := .tools/.unpacked
+TOOL_PACKAGES := prometheus haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
+DEPLOYING := $(VENV)/.deploying
+
+.PHONY: serve test test-stores test-clients test-deploy lint format images test-images lock bench bench-quick soak clean help
 
 help:
 	@echo "make serve   train the small iris example and serve it on http://127.0.0.1:$${PORT:-8080}"
 	@echo "make test    run the test suite"
 	@echo "make test-stores   test the sources of models against S3, GCS and Azure emulators and web servers (npm for Azure's)"
 	@echo "make test-clients   test with clients that others wrote, each in an environment made with pip"
+	@echo "make test-deploy   test the manifests, rules and dashboard of deploy/ (needs kubectl; the rest comes from Debian's packages)"
 	@echo "make lint    ruff and mypy"
 	@echo "make images  build the base images org/ml-runtime:cpu and :cuda (needs a Docker engine with buildx)"
 	@echo "make test-images   test them"
@@ -61,6 +67,19 @@ test-stores: $(STORES) $(AZURITE)
 test-clients: $(DEVELOPING)
 	$(BIN)/python -m pytest tests/clients
 
+$(DEPLOYING): pyproject.toml | $(DEVELOPING)
+	$(PIP) --editable '.[cpu,test,dev,deploy]'
+	@touch $(DEVELOPING) $@
+
+$(TOOLS):
+	@mkdir -p .tools
+	@if command -v apt-get >/dev/null; then cd .tools && apt-get download -qq $(TOOL_PACKAGES) && \
+	  for package in *.deb; do dpkg-deb -x $$package .; done && rm *.deb; fi
+	@touch $@
+
+test-deploy: $(DEPLOYING) $(TOOLS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/deploy
+
 lint: $(DEVELOPING)
 	$(BIN)/hadolint images/Dockerfile examples/*/Dockerfile
 	$(BIN)/ruff check .
@@ -74,7 +93,7 @@ format: $(DEVELOPING)
 images:
 	REVISION=$$(git describe --always --dirty --abbrev=40 --exclude '*') docker buildx bake
 
-test-images: $(STORES)
+test-images: $(STORES) $(DEPLOYING) $(TOOLS)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/image
 
 lock: $(DEVELOPING)
@@ -97,4 +116,4 @@ soak: $(DEVELOPING)
 	$(BIN)/python -m benchmarks.soak
 
 clean:
-	rm -rf $(VENV) .peers .azurite build *.egg-info
+	rm -rf $(VENV) .peers .azurite .tools build *.egg-info

@@ -7,14 +7,13 @@ dialects, statuses. Standard library only, because the supervisor renders it, to
 """
 
 import os
-import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import add
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from runtime import process_metrics
 from runtime.board import FREE, SERVING, Area, Board, Key
 
 if TYPE_CHECKING:  # numpy comes with it
@@ -172,7 +171,10 @@ class Metrics:
             "ml_rejected_total", "Requests that never reached the model, by reason.", "counter", ("reason",)
         )
         self.model_info = s.family(
-            "ml_model_info", "Always 1; what is served.", "gauge", (*of_model, "backend", "revision", "device")
+            "ml_model_info",
+            "Always 1; what is served, on which device and on which one by DEVICE and the image.",
+            "gauge",
+            (*of_model, "backend", "revision", "device", "device_asked"),
         )
         self.load_duration = s.family(
             "ml_model_load_duration_seconds", "What the parts of the load took.", "gauge", (*of_model, "phase")
@@ -214,77 +216,21 @@ class Metrics:
         """Add to a counter; for what happens seldom, the hot path keeps its places."""
         self.series.area(family).values[self.series.place(family, *labels)] += amount
 
+    def begin(self) -> None:
+        """Let the counters of what seldom happens begin at 0: of one that begins at 1, Prometheus sees no increase."""
+        for outcome in ("ok", "failed", "refused"):
+            self.add(self.reloads, outcome, amount=0.0)
+        for reason in ("crash", "stuck"):
+            self.add(self.worker_restarts, reason, amount=0.0)
+        self.add(self.fork_fallbacks, amount=0.0)
+
     def render(self) -> bytes:
         """Prometheus text of all processes, with the usual process_ series summed over them."""
         for refresh in self.refreshers:
             refresh()
         parent = self._board.slot(0).pid or os.getpid()
         workers = [slot.pid for slot in self._board if slot.pid and slot.pid != parent]
-        return "".join([*self.series.lines(), *_of_processes(parent, workers)]).encode()
-
-
-def _of_processes(parent: int, workers: Iterable[int]) -> Iterator[str]:
-    """The process_ series of a process and its children; what ended children used is in the parent's own account."""
-    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-    accounts = _accounts(parent, workers)
-    # Whole ticks, divided once: a sum of quotients rounds by its order, and the counter would fall by a hair.
-    cpu = sum(int(ticks_of) for fields in accounts.values() for ticks_of in fields[11:15]) / ticks
-    virtual = resident = descriptors = 0.0
-    started = most = 0.0
-    for pid, fields in accounts.items():
-        virtual += int(fields[20])
-        resident += int(fields[21]) * page
-        try:
-            limits = Path(f"/proc/{pid}/limits").read_text()
-            descriptors += len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - names alone
-        except OSError:  # it has just ended
-            continue
-        if pid == parent:
-            booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
-            started = float(booted.split()[1]) + int(fields[19]) / ticks
-        most = next((float(line.split()[3]) for line in limits.splitlines() if line.startswith("Max open files")), 0.0)
-    for name, kind, text, value in (
-        ("process_cpu_seconds_total", "counter", "Processor time of all processes of the server.", cpu),
-        ("process_virtual_memory_bytes", "gauge", "Address space of all processes.", virtual),
-        (
-            "process_resident_memory_bytes",
-            "gauge",
-            "Resident memory of all processes; what they share counts in each.",
-            resident,
-        ),
-        ("process_start_time_seconds", "gauge", "When the server started, in seconds since 1970.", started),
-        ("process_open_fds", "gauge", "Open file descriptors of all processes.", descriptors),
-        ("process_max_fds", "gauge", "What one process may open.", most),
-    ):
-        yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name} {value!r}\n"
-    version = platform.python_version()
-    yield "# HELP python_info The interpreter.\n# TYPE python_info gauge\n"
-    yield f'python_info{{implementation="{platform.python_implementation()}",version="{version}"}} 1.0\n'
-
-
-def _children(parent: int, workers: Iterable[int]) -> Iterable[int]:
-    try:
-        return map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
-    except FileNotFoundError:  # a kernel without that file: the loader that stays is missing then
-        return workers
-
-
-def _accounts(parent: int, workers: Iterable[int]) -> dict[int, list[str]]:
-    """The fields of /proc/PID/stat from the third on, of a process and its children.
-
-    A child that is reaped after its parent was read is in neither account, and the sum would fall, which Prometheus takes for a
-    restart: so all are read again.
-    """
-    found: dict[int, list[str]] = {}
-    for _ in range(5):
-        found = {}
-        try:
-            for pid in (parent, *_children(parent, workers)):
-                found[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        break
-    return found
+        return "".join([*self.series.lines(), *process_metrics.lines(parent, workers)]).encode()
 
 
 class ModelMeter:

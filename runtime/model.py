@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 _WARM_UP_STEP_S = 0.05
 
 # What a backend tells that is no library's version.
-_ABOUT_THE_MODEL: Final = ("estimator", "producer", "made_with", "version_mismatch", "device", "providers", "nodes_on_cuda")
+_ABOUT_THE_MODEL: Final = frozenset(
+    {"estimator", "producer", "made_with", "version_mismatch", "device", "device_asked", "providers", "nodes_on_cuda"}
+)
 
 
 @dataclass(frozen=True, slots=True)

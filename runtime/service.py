@@ -217,9 +217,11 @@ class Service:
         meter = ModelMeter(series, model.name, model.version)
         limits = Limits(settings.max_batch_rows, settings.max_queue_rows)
         model.start(limits, meter, turn, self._budget.lanes if model.backend.reentrant else 1, self._raise_threads)
-        info = (model.artifact.kind, model.revision, model.backend.facts.get("device", "cpu"))
+        facts = model.backend.facts
+        device = facts.get("device", "cpu")
+        info = (model.artifact.kind, model.revision, device, facts.get("device_asked", device))
         series.set(series.model_info, 1.0, model.name, model.version, *info)
-        mismatch = model.backend.facts.get("version_mismatch")
+        mismatch = facts.get("version_mismatch")
         series.set(series.version_mismatch, float(bool(mismatch)), model.name, model.version)
         for phase, seconds in model.phases.items():
             series.set(series.load_duration, seconds, model.name, model.version, phase)

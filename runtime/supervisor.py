@@ -47,6 +47,7 @@ class Supervisor:
         self._board = Board.create(1 + workers * (MOST_RETIRING + 4))
         self._board.slot(0).pid = os.getpid()
         self._metrics = Metrics(self._board, 0)
+        self._metrics.begin()
         self._metrics.set(self._metrics.ready, 0.0)
         self._room = WaitingRoom(
             self._loop.selector,

@@ -74,7 +74,7 @@ def open(artifact: Artifact, placement: Placement, shared: None) -> "OnnxBackend
         )
     if wants_cuda and not on_cuda:
         log.warning("no GPU can be used, the model runs on the CPU: %s; set DEVICE=cuda to make this an error", _why_no_cuda())
-    return OnnxBackend(session, artifact, share)
+    return OnnxBackend(session, artifact, share, asked="cuda" if wants_cuda else "cpu")
 
 
 def _why_no_cuda() -> str:
@@ -143,7 +143,8 @@ def _cuda_share(artifact: Artifact, options: Any) -> float | None:
 class OnnxBackend:
     """One session; ONNX Runtime lets several threads run it at once."""
 
-    def __init__(self, session: Any, artifact: Artifact, cuda_share: float | None) -> None:
+    def __init__(self, session: Any, artifact: Artifact, cuda_share: float | None, *, asked: str = "cpu") -> None:
+        """`asked` is the device that DEVICE and this build of ONNX Runtime want, which may not be the one that is there."""
         self._session = session
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if not inputs:
@@ -179,6 +180,7 @@ class OnnxBackend:
             "producer": session.get_modelmeta().producer_name or "unknown",
             "device": "cpu" if self.inline else "cuda",
             "providers": ", ".join(session.get_providers()),
+            **({"device_asked": asked} if asked == "cuda" and self.inline else {}),
             **({} if cuda_share is None else {"nodes_on_cuda": f"{cuda_share:.0%}"}),
         }
 

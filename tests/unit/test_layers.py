@@ -79,6 +79,7 @@ LAYERS = [
     "inflate",
     "packages",
     "metrics",
+    "process_metrics",
     "place",
     "board",
     "channel",

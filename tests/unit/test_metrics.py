@@ -60,7 +60,7 @@ OF_MODEL = {"model": "churn", "version": "7"}
         ("ml_busy_seconds_total", "counter", {"part"}),
         ("ml_requests_in_progress", "gauge", set()),
         ("ml_rejected_total", "counter", {"reason"}),
-        ("ml_model_info", "gauge", {"model", "version", "backend", "revision", "device"}),
+        ("ml_model_info", "gauge", {"model", "version", "backend", "revision", "device", "device_asked"}),
         ("ml_model_load_duration_seconds", "gauge", {"model", "version", "phase"}),
         ("ml_ready", "gauge", set()),
         ("ml_model_ready", "gauge", {"model", "version"}),
@@ -72,7 +72,7 @@ def test_the_names_kinds_and_labels_that_were_promised(name: str, kind: str, lab
     metrics.set(metrics.queue_rows, 0.0, "churn", "7")
     metrics.add(metrics.rejected, "overloaded")
     metrics.add(metrics.busy, "loop")
-    metrics.set(metrics.model_info, 1.0, "churn", "7", "sklearn", "abc", "cpu")
+    metrics.set(metrics.model_info, 1.0, "churn", "7", "sklearn", "abc", "cpu", "cpu")
     metrics.set(metrics.load_duration, 1.0, "churn", "7", "load")
     metrics.set(metrics.model_ready, 1.0, "churn", "7")
     family = families(metrics)[name.removesuffix("_total")]
@@ -203,8 +203,8 @@ def test_gauges_of_a_process_that_does_not_serve_do_not_speak_for_the_server() -
     board = Board.create(3)
     serving, starting = Metrics(board, 1), Metrics(board, 2)
     board.slot(1).state, board.slot(2).state = SERVING, STARTING
-    serving.set(serving.model_info, 1.0, "churn", "7", "sklearn", "old", "cpu")
-    starting.set(starting.model_info, 1.0, "churn", "8", "sklearn", "new", "cpu")
+    serving.set(serving.model_info, 1.0, "churn", "7", "sklearn", "old", "cpu", "cpu")
+    starting.set(starting.model_info, 1.0, "churn", "8", "sklearn", "new", "cpu", "cpu")
     starting.set(starting.queue_rows, 2.0, "churn", "7")
     serving.set(serving.queue_rows, 3.0, "churn", "7")
     shown = {dict(labels)["revision"] for name, labels in samples(Metrics(board, 0)) if name == "ml_model_info"}
