@@ -20,7 +20,7 @@ from runtime import cpu_budget, exits, logs, worker
 from runtime.board import Board
 from runtime.channel import Channel
 from runtime.cpu_budget import CpuBudget
-from runtime.errors import ArtifactFault
+from runtime.errors import ArtifactFault, ModelNotThere
 from runtime.launch import NICENESS, Launch, end_with_parent
 from runtime.place import Place
 from runtime.settings import Settings
@@ -53,7 +53,7 @@ def main(document: str) -> int:
             worker.serve(chosen, budget, loaded, place, opened=lambda: end_with_parent(0))
             return exits.STOPPED
     except ArtifactFault as fault:
-        channel.send({"failed": _reason(fault, chosen)})
+        channel.send({"failed": _reason(fault, chosen, launch.generation)})
         return exits.NO_MODEL
     return _fork_on_demand(chosen, budget, loaded, place, channel)
 
@@ -71,8 +71,11 @@ def _load(chosen: Settings, budget: CpuBudget, launch: Launch, channel: Channel)
     return loaded
 
 
-def _reason(fault: ArtifactFault, chosen: Settings) -> str:
-    return in_its_words(str(fault), str(chosen.model_path), chosen.model_uri)
+def _reason(fault: ArtifactFault, chosen: Settings, generation: int) -> str:
+    reason = in_its_words(str(fault), str(chosen.model_path), chosen.model_uri)
+    if isinstance(fault, ModelNotThere) and chosen.wait_for_model_s and not chosen.model_uri and generation == 1:
+        return f"{reason}. It was waited for, {chosen.wait_for_model_s:g} s (WAIT_FOR_MODEL_S)"
+    return reason
 
 
 def _gently(step: "Callable[[], Loaded]") -> "Loaded":
@@ -141,7 +144,7 @@ def _become_worker(chosen: Settings, budget: CpuBudget, loaded: "Loaded", place:
         worker.serve(chosen, budget, loaded, place, lambda: cpu_budget.raise_threads(budget.threads))
     except ArtifactFault as fault:
         if place.channel is not None:
-            place.channel.send({"failed": _reason(fault, chosen)})
+            place.channel.send({"failed": _reason(fault, chosen, place.generation)})
         return exits.NO_MODEL
     return exits.STOPPED
 

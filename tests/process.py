@@ -177,6 +177,10 @@ class Server:
         return self._port
 
     @property
+    def host(self) -> str:
+        return "127.0.0.1"
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 

@@ -41,9 +41,8 @@ VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", 
 
 def combinations() -> Iterator[tuple[str, ...]]:
     for source, scaling in itertools.product(SOURCES, SCALING):
-        for count in range(len(OTHERS) + 1):
-            for others in itertools.combinations(OTHERS, count):
-                yield (*source, *scaling, *others)
+        for others in ((), *((other,) for other in OTHERS), OTHERS):
+            yield (*source, *scaling, *others)
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,12 @@ class Container:
         eventually(ready, "the container is ready", timeout_s, poll_s=0.1)
         return self
 
+    @property
+    def address(self) -> str:
+        """Its own address, which this machine reaches on port 8080."""
+        found: str = inspected(self.id)["NetworkSettings"]["IPAddress"]
+        return found
+
     # --- the container ------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:

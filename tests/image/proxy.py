@@ -34,19 +34,19 @@ class Proxy:
 
     def __init__(self, home: Path, port: int) -> None:
         self._home = home
-        self._taken: dict[int, int] = {}
+        self._taken: dict[str, int] = {}
         self.port = port
 
-    def add(self, port: int) -> None:
-        """Send requests there, too."""
+    def add(self, address: str) -> None:
+        """Send requests to port 8080 there, too."""
         slot = next(each for each in range(1, SLOTS + 1) if each not in self._taken.values())
-        self._taken[port] = slot
-        self._tell(f"set server pods/pod{slot} addr 127.0.0.1 port {port}")
+        self._taken[address] = slot
+        self._tell(f"set server pods/pod{slot} addr {address} port 8080")
         self._tell(f"set server pods/pod{slot} state ready")
 
-    def remove(self, port: int) -> None:
+    def remove(self, address: str) -> None:
         """Send nothing more there; what is under way goes on."""
-        self._tell(f"set server pods/pod{self._taken.pop(port)} state maint")
+        self._tell(f"set server pods/pod{self._taken.pop(address)} state maint")
 
     def _tell(self, command: str) -> None:
         with socket.socket(socket.AF_UNIX) as admin:

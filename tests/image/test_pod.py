@@ -37,9 +37,9 @@ def documents_of(tmp_path: Path, *components: str) -> list[Document]:
     return build(tmp_path / "deploy", "cpu", components)
 
 
-def port_of(container: Container) -> Server:
-    """As much of a server as clients need."""
-    return cast("Server", SimpleNamespace(port=container.http.base_url.port))
+def place_of(container: Container) -> Server:
+    """As much of a server as clients need: the pod's own address, since a published port hides that it is closed."""
+    return cast("Server", SimpleNamespace(host=container.address, port=8080))
 
 
 def terminated(container: Container, deployment: Document) -> int:
@@ -56,7 +56,7 @@ def test_a_pods_life(cpu_image: str, run: Run, models: Models, tmp_path: Path, f
     eventually(lambda: kubelet.readiness.ok, "the pod is ready", 60)
     said = one.event("cpu budget")
     assert (said["cpus"], said["from"], said["threads"]) == (1.0, "cgroup quota", 1)
-    with load_on(port_of(one), until_refused=True) as load:
+    with load_on(place_of(one), until_refused=True) as load:
         eventually(lambda: load.answered > 100, "clients are answered", 60)
         before = load.answered
         ending: dict[str, Any] = {}
@@ -102,7 +102,7 @@ def ends_with(container: Container, folder: Path) -> str:
     """The termination message of a pod that ends with 3, which is the log's last line, too."""
     assert container.ended() == 3, container.logs()
     message = last_words(folder).read_text().strip()
-    assert message == container.logs().strip().splitlines()[-1].removeprefix("ml-runtime: ")
+    assert message == container.events()[-1]["message"]
     return message
 
 
@@ -110,8 +110,8 @@ def test_a_wrong_secret(cpu_image: str, run: Run, bucket: Bucket, tmp_path: Path
     bucket.proxy.fault = lambda _: s3_error(403, "SignatureDoesNotMatch")
     settings = {**bucket.settings, "MODEL_URI": bucket.uri("churn/")}
     message = ends_with(start(run, cpu_image, documents_of(tmp_path, "object-storage"), folder, **settings), folder)
-    assert "s3:ListBucket" in message
-    assert "403" in message
+    assert message.startswith("s3:ListBucket on ")
+    assert "was refused (403 SignatureDoesNotMatch" in message
 
 
 def test_a_claim_that_is_empty_at_first(
@@ -124,7 +124,7 @@ def test_a_claim_that_is_empty_at_first(
     kubelet = Kubelet(one, the(documents, "Deployment"))
     kubelet.start()
     eventually(lambda: kubelet.liveness.tried and kubelet.readiness.tried, "it is probed", 30)
-    assert "holds nothing" in str(one.health()), one.health()
+    assert (one.health()["status"], one.health()["phase"]) == ("loading", "waiting")
     shutil.copy(models("iris") / "model.joblib", claim / "new")
     (claim / "new").rename(claim / "model.joblib")
     eventually(lambda: kubelet.readiness.ok, "the model is served", 60)

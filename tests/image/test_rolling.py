@@ -36,18 +36,18 @@ def test_a_rolling_update_loses_nothing(cpu_image: str, run: Run, models: Models
     with haproxy(tool("haproxy"), tmp_path) as proxy:
         old = [new_pod() for _ in range(REPLICAS)]
         for each in old:
-            proxy.add(port(each))
-        with load_on(cast("Server", SimpleNamespace(port=proxy.port)), clients=6) as load:
+            proxy.add(each.address)
+        with load_on(cast("Server", SimpleNamespace(host="127.0.0.1", port=proxy.port)), clients=6) as load:
             eventually(lambda: load.answered > 100, "clients are answered", 60)
             for each in old:
                 added = new_pod()
                 time.sleep(LATE_S)  # what is waited for is that a real proxy would not know yet
-                proxy.add(port(added))
+                proxy.add(added.address)
                 codes: list[int] = []
                 ending = threading.Thread(target=lambda each=each, codes=codes: codes.append(each.stop(grace_s)))
                 ending.start()
                 time.sleep(LATE_S)
-                proxy.remove(port(each))
+                proxy.remove(each.address)
                 ending.join(grace_s + 10)
                 assert codes == [0], each.logs()
             before = load.answered
@@ -64,14 +64,8 @@ def test_without_a_drain_the_same_roll_loses_requests(cpu_image: str, run: Run, 
             folder = tmp_path / f"pod-{number}"
             folder.mkdir()
             last = start(run, cpu_image, documents, folder, models("iris"), DRAIN_DELAY_S=0).wait_ready()
-            proxy.add(port(last))
-        with load_on(cast("Server", SimpleNamespace(port=proxy.port)), clients=6) as load:
+            proxy.add(last.address)
+        with load_on(cast("Server", SimpleNamespace(host="127.0.0.1", port=proxy.port)), clients=6) as load:
             eventually(lambda: load.answered > 100, "clients are answered", 60)
             last.stop()
             eventually(lambda: load.lost, "a request is lost", 10)
-
-
-def port(of: Container) -> int:
-    found = of.http.base_url.port
-    assert found is not None
-    return found

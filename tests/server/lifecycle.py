@@ -41,6 +41,7 @@ class Load:
     is a lost request, too, but where a server is to end: `until_refused`, and a client ends with it.
     """
 
+    host: str
     port: int
     body: bytes
     expected: Sequence[Mapping[str, Any]]
@@ -66,7 +67,7 @@ class Load:
             response = None
             try:
                 if connection is None:
-                    connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+                    connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
                     connection.connect()
                 port = connection.sock.getsockname()[1]
                 connection.request("POST", "/predict", self.body, {"Content-Type": "application/json"})
@@ -109,7 +110,7 @@ def load_on(
     pause_s: float = _PAUSE_S,
 ) -> Iterator[Load]:
     """Half of the clients keep their connection, half take a new one for each request."""
-    load = Load(server.port, body, expected, until_refused, pause_s)
+    load = Load(server.host, server.port, body, expected, until_refused, pause_s)
     threads = [threading.Thread(target=load.run, kwargs={"keep_alive": i % 2 == 0}, daemon=True) for i in range(clients)]
     for thread in threads:
         thread.start()

@@ -150,6 +150,13 @@ def test_a_model_may_come_later(serve: Serve, models: Models, tmp_path: Path) ->
     assert server.answer({"features": FLOWER})["prediction"] == 0
 
 
+def test_a_model_that_does_not_come(serve: Serve, tmp_path: Path) -> None:
+    server = serve(tmp_path, wait="", expected_exit=3, WAIT_FOR_MODEL_S=0.3)
+    assert server.wait() == 3
+    assert "which holds nothing" in server.last_line()
+    assert "It was waited for, 0.3 s (WAIT_FOR_MODEL_S)" in server.last_line()
+
+
 def test_a_model_that_ends_its_loader_does_not_keep_others_away(serve: Serve, models: Models, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     put(models.file("iris"), tmp_path / "model")
