@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -81,10 +82,17 @@ def ours(model: Artifact, command: str = DEFAULT_OURS) -> Peer:
 
 
 def command_line(peer: Peer, core: int, directory: Path) -> str:
-    """Show how a peer is started without paths of this machine: DIR stands for the directory of models."""
+    """Show how a peer is started without paths of this machine: DIR is the directory of models, LIB Python's own."""
     settings = [f"{name}={value}" for name, value in peer.environment.items()]
     shown = " ".join([*settings, f"taskset -c {core}", *peer.arguments])
-    for given, instead in ((sys.executable, "python"), (str(directory), "DIR"), (f"{ROOT}/", "")):
+    libraries = sysconfig.get_config_var("LIBDIR")
+    for given, instead in (
+        (sys.executable, "python"),
+        (str(directory), "DIR"),
+        (f"{ROOT}/", ""),
+        (str(ROOT), "."),
+        (libraries, "LIB"),
+    ):
         shown = shown.replace(given, instead)
     return shown.replace("{port}", "PORT").replace("{free}", "FREE")
 
@@ -196,16 +204,25 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _session(leader: int) -> list[int]:
     """List the processes of the session that a server leads; while one lives, no other gets its number."""
-    return [pid for pid, fields in _process_fields() if int(fields[3]) == leader]
+    return list(_family(leader))
 
 
 def _cpu_ticks(leader: int) -> int:
     """Processor time of a server and its children so far, in the kernel's ticks of 10 ms."""
-    return sum(int(fields[11]) + int(fields[12]) for _, fields in _process_fields() if int(fields[3]) == leader)
+    return sum(int(fields[11]) + int(fields[12]) for fields in _family(leader).values())
+
+
+def _family(leader: int) -> dict[int, list[str]]:
+    """The fields of the processes of a session, and of their children, which may have begun sessions of their own."""
+    everyone = dict(_process_fields())
+    found = {pid: fields for pid, fields in everyone.items() if int(fields[3]) == leader}
+    while more := {pid: fields for pid, fields in everyone.items() if int(fields[1]) in found and pid not in found}:
+        found |= more
+    return found
 
 
 def _process_fields() -> Iterator[tuple[int, list[str]]]:
-    """Yield each process's number and its /proc/PID/stat from the state on: 3 is the session, 11 user, 12 system."""
+    """Yield each process's number and its /proc/PID/stat from the state on: 1 parent, 3 session, 11 user, 12 system."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
