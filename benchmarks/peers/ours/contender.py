@@ -16,10 +16,11 @@ MOST_ROWS = 8192
 
 
 def start(work: Work, _: Path) -> servers.Peer:
-    """`ml-runtime serve DIRECTORY`; of large requests more rows may wait than by default (4,096), as with the peers."""
+    """`ml-runtime serve DIRECTORY`; of large requests more rows may wait and run at once than by default, as with the peers."""
     peer = servers.ours(work.artifact)
     if work.rows > 1:
-        return replace(peer, environment={**peer.environment, "MAX_QUEUE_ROWS": str(MOST_ROWS)})
+        most = {"MAX_QUEUE_ROWS": str(MOST_ROWS), "MAX_BATCH_ROWS": str(MOST_ROWS)}
+        return replace(peer, environment={**peer.environment, **most})
     return peer
 
 
