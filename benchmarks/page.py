@@ -12,7 +12,7 @@ from benchmarks.report import Result
 HERE = Path(__file__).parent
 PAGE, PLOTS = HERE / "README.md", HERE / "plots"
 HOW = """\
-`make bench` measures all of this on your machine: it needs two cores, `wrk`, an hour and a half, and pip for the peers.
+`make bench` measures all of this on your machine: it needs two cores, `wrk`, two hours, and pip for the peers.
 A part of it: `python -m benchmarks.comparison --works forest --servers ours bentoml --rounds 3`.
 
 **How.** Servers have one core, the load generator another. The servers of a work run at once, and are measured in turn, in

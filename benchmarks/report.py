@@ -245,7 +245,7 @@ def _start_ups(result: Result) -> str:
 def _repeat(result: Result, file_name: str) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return (
-        f"Versions: {versions}.\n\nTo repeat it: `make bench` (two cores, wrk, about an hour and a half; "
+        f"Versions: {versions}.\n\nTo repeat it: `make bench` (two cores, wrk, about two hours; "
         "`python -m benchmarks.run --quick` for a look), then `python -m benchmarks.report`. Every number and command "
         f"line is in `benchmarks/results/{file_name}`."
     )
