@@ -19,6 +19,8 @@ _FULL: Final = 0.9
 _TRANSLATED: Final = 0.5
 _OWN_CPU: Final = 0.9
 _LATE: Final = 0.5
+# Less is what a kernel's timer takes.
+_LATE_MS: Final = 2.0
 _UNREAD: Final = 0.5
 _LONG_MS: Final = 20.0
 
@@ -92,6 +94,8 @@ def _timings(heads: Sequence[bytes]) -> dict[str, float]:
 
 def advice(where: Where, outcome: Outcome, max_batch_rows: int | None) -> list[str]:
     """What the figures say, the most important first; each a sentence that ends with what to do."""
+    if not outcome.answered:
+        return ["No request was answered with 2xx: the errors above say why; the server's log may say more."]
     said = []
     p99_ms, lag_ms = outcome.latency.percentile_ms(99), outcome.lag.percentile_ms(99)
     if outcome.cpu_share > _OWN_CPU:
@@ -99,7 +103,7 @@ def advice(where: Where, outcome: Outcome, max_batch_rows: int | None) -> list[s
             f"This generator used {outcome.cpu_share:.0%} of a CPU: it may be the bottleneck, and the server faster than is "
             "said here. Run it on a CPU of its own, or several at once."
         )
-    elif p99_ms and lag_ms > _LATE * p99_ms:
+    elif p99_ms and lag_ms > max(_LATE * p99_ms, _LATE_MS):
         said.append(
             f"Requests left up to {lag_ms:.1f} ms late (p99), a large part of the p99 of {p99_ms:.1f} ms: this generator has "
             "too little CPU, or shares it with the server. Run it elsewhere."

@@ -229,6 +229,19 @@ def test_advice(found: Where, cpu: float, words: str) -> None:
     assert words in " ".join(where.advice(found, made, 256))
 
 
+def test_where_nothing_was_answered_the_errors_are_what_there_is_to_say() -> None:
+    assert where.advice(Where(), Outcome(errors=Counter({"connect: refused": 9})), None) == [
+        "No request was answered with 2xx: the errors above say why; the server's log may say more."
+    ]
+
+
+@pytest.mark.parametrize(("late_s", "blamed"), [(0.001, False), (0.004, True)])
+def test_what_a_timer_takes_is_not_the_generators_fault(late_s: float, blamed: bool) -> None:
+    made = outcome(100, 0.0015)
+    made.lag.record([late_s] * 100)
+    assert any("too little CPU" in sentence for sentence in where.advice(Where(), made, None)) is blamed
+
+
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
 
