@@ -149,6 +149,8 @@ class Session:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
+        if self.signal:  # it came while the loop was being made
+            load.stop()
         try:
             return await load.run()
         finally:

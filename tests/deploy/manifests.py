@@ -31,11 +31,14 @@ def build(copy: Path, overlay: str, components: Iterable[str] = (), literals: It
         shutil.copytree(DEPLOY, copy)
     # The canary stands on the cpu overlay, which is the one that has the components.
     file = copy / "overlays" / ("cpu" if overlay == "canary" else overlay) / "kustomization.yaml"
-    original = file.read_text()
-    document = yaml.safe_load(original)
-    document["components"] += [f"../../components/{name}" for name in components]
-    document["configMapGenerator"][0]["literals"] += list(literals)
-    file.write_text(yaml.safe_dump(document))
+    original = text = file.read_text()
+    for name in components:
+        commented = f"# - ../../components/{name}\n"
+        assert commented in text, f"{file.name} of {overlay} offers no component {name}"
+        text = text.replace(commented, commented.removeprefix("# "))
+    for each in literals:
+        text = text.replace("    literals:\n", f"    literals:\n      - {each}\n", 1)
+    file.write_text(text)
     try:
         return kustomize(copy / "overlays" / overlay)
     finally:

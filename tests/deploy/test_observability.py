@@ -130,6 +130,9 @@ def scraping(watched: Server, prometheus: str, tmp_path_factory: pytest.TempPath
                 return False
 
             eventually(ready, "Prometheus is ready", START_S, poll_s=0.1)
+            load(watched, 1.0)
+            seen = "ml_ready == 1 and on (pod) ml_busy_share and on (namespace) model:ml_requests:rate5m"
+            eventually(lambda: evaluated(client, seen), "it has scraped and recorded", DATA_S, poll_s=0.2)
             yield client
     finally:
         process.terminate()

@@ -16,7 +16,7 @@ def tool(name: str) -> str:
     """The path of a program; skips the test, or fails it where ML_RUNTIME_DEPLOY=required says that all are there."""
     found = shutil.which(name, path=_PATH)
     if found is None:
-        reason = f"{name} is not installed; on Debian and Ubuntu `make test-deploy` fetches Prometheus and haproxy"
+        reason = f"{name} is not installed; on Debian 12 `make test-deploy` fetches Prometheus and haproxy"
         if os.environ.get("ML_RUNTIME_DEPLOY") == "required":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
