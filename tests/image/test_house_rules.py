@@ -153,7 +153,7 @@ def test_a_child_that_ends_with_0_while_it_serves_is_replaced(image: str, run: R
     container.event("worker ended")
     container.wait_ready()
     assert container.http.post("/predict", json={"features": [1.0, 2.0]}).status_code == 200
-    assert container.metric("ml_worker_restarts_total{").endswith(" 1.0")
+    assert container.metric('ml_worker_restarts_total{reason="crash"').endswith(" 1.0")
     assert container.stop() == 0
 
 

@@ -17,7 +17,7 @@ from tests.process import Server, eventually
 from tests.server.lifecycle import load_on
 
 # What a kube-proxy or a gateway may take to hear that an endpoint is there or gone; DRAIN_DELAY_S is 5.
-LATE_S = 3.0
+LATE_S = 2.0
 REPLICAS = 2
 
 
