@@ -235,6 +235,17 @@ def test_where_nothing_was_answered_the_errors_are_what_there_is_to_say() -> Non
     ]
 
 
+def test_a_busy_server_that_keeps_up_takes_more() -> None:
+    busy = Where(busy_share=0.95)
+    rate = outcome(100, 0.01)
+    rate.lag.record([0.0] * 100)
+    assert "busy 95% of the time, and kept up" in " ".join(where.advice(busy, rate, None))
+    late = outcome(100, 0.01, late_s=0.5)
+    late.lag.record([0.0] * 100)
+    for full in (late, outcome(100, 0.01)):  # one that falls behind, and a closed loop
+        assert "about what one replica takes" in " ".join(where.advice(busy, full, None))
+
+
 @pytest.mark.parametrize(("late_s", "blamed"), [(0.001, False), (0.004, True)])
 def test_what_a_timer_takes_is_not_the_generators_fault(late_s: float, blamed: bool) -> None:
     made = outcome(100, 0.0015)
