@@ -1,8 +1,7 @@
 """Whether `ml-runtime bench` measures what wrk does: `python -m benchmarks.agreement`.
 
 Five runs of each, in turn, in a closed loop against an empty application on the other core. Rate, p50 and p99 are to agree
-within twice the range of wrk's own five; and against a server that is no bottleneck, the generator is to reach at least 0.4 of
-wrk's rate. The result goes to benchmarks/results.
+within twice the range of wrk's own five, and the rate is to be at least 0.4 of wrk's. The result goes to benchmarks/results.
 """
 
 import asyncio
@@ -21,7 +20,6 @@ from benchmarks.servers import empty_application, running, settle, two_cores, un
 from runtime.bench.load import Load, Plan
 
 RUNS, SECONDS, CONNECTIONS = 5, 3, 64
-# The server has less to do than the generator, so that the generator is what is measured.
 LEAST_OF_WRK = 0.4
 Figures = dict[str, float]
 

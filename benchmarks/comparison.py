@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import math
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +34,7 @@ from benchmarks.result import Goal, Series
 from benchmarks.servers import Server, command_line, running, settle, two_cores, unwind_on_signals
 from benchmarks.wire import HOST
 from benchmarks.work import Work, works
-from runtime.bench.load import Load, Plan
+from runtime.bench.load import Load, Plan, connections_within
 
 ROWS = ("ours", "empty", "plain", "flask", "gunicorn", "mlserver", "kserve", "bentoml", "litserve", "pytriton")
 TENSORS = ("ours", "mlserver", "kserve", "bentoml", "litserve", "pytriton")
@@ -45,7 +44,7 @@ TURNS, MOST_S = 3.0, 10.0
 # The slowest answers a full queue in the time that a client would wait.
 SETTLE_S = 60.0
 # More than any of the servers lets wait, so that a full queue is seen.
-MOST_CONNECTIONS, OWN_FILES = 8192, 64
+MOST_CONNECTIONS = 8192
 TITLES = {
     "cheap": "Logistic-regression pipeline, one row",
     "forest": "Forest of 100 trees, one row",
@@ -316,7 +315,7 @@ def _overload(runner: Runner, peak: float) -> Overload:
         runner.requests,
         OVERLOAD_S,
         rate_per_s=rate,
-        most_connections=min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_FILES),
+        most_connections=connections_within(MOST_CONNECTIONS),
     )
     seen = asyncio.run(Load(plan).run())
     settle([runner.server], SETTLE_S)

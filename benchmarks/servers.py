@@ -55,7 +55,7 @@ class Server:
 
     def processes(self) -> list[int]:
         """The numbers of its processes."""
-        return _session(self.process.pid)
+        return list(_family(self.process.pid))
 
 
 def empty_application() -> Peer:
@@ -197,14 +197,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     finally:
         process.kill()
         process.wait()
-        for member in _session(process.pid):
+        for member in _family(process.pid):
             with suppress(ProcessLookupError):
                 os.kill(member, signal.SIGKILL)
-
-
-def _session(leader: int) -> list[int]:
-    """List the processes of the session that a server leads; while one lives, no other gets its number."""
-    return list(_family(leader))
 
 
 def _cpu_ticks(leader: int) -> int:
@@ -213,7 +208,10 @@ def _cpu_ticks(leader: int) -> int:
 
 
 def _family(leader: int) -> dict[int, list[str]]:
-    """The fields of the processes of a session, and of their children, which may have begun sessions of their own."""
+    """By number, the fields of the processes of the session that a server leads, and of their children outside it.
+
+    While one of the session lives, no other gets its number.
+    """
     everyone = dict(_process_fields())
     found = {pid: fields for pid, fields in everyone.items() if int(fields[3]) == leader}
     while more := {pid: fields for pid, fields in everyone.items() if int(fields[1]) in found and pid not in found}:

@@ -35,6 +35,14 @@ class ServerEnded(AssertionError):
     """The process ended while a test waited for something of it."""
 
 
+def free_port() -> int:
+    """One that nobody has: for programs that cannot say which they took."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 10.0, poll_s: float = POLL_S) -> Any:
     """Wait until `condition` gives something true and return it; fails with `what` after `timeout_s`."""
     end = time.monotonic() + timeout_s
@@ -182,7 +190,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def wait_line(self, predicate: Callable[[str], Any], timeout_s: float = START_S) -> str:
         """The first line on standard error of which `predicate` is true, waiting for it if need be."""

@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import platform
-import resource
 import signal
 import sys
 import time
@@ -20,15 +19,13 @@ import uvloop
 
 from runtime import __version__
 from runtime.bench import page, search, table, target, where
-from runtime.bench.load import Load, Outcome, Plan
+from runtime.bench.load import Load, Outcome, Plan, connections_within
 from runtime.bench.options import DEFAULT_LIMIT, MOST_REQUESTS
 from runtime.bench.table import Report, Run
 from runtime.bench.target import BadTarget, Server, Target, max_batch_rows
 
 _SWEEP_CONNECTIONS: Final = 64
 _MOST_CONNECTIONS: Final = 4096
-# Of this process's open files, those that are no connections.
-_OWN_FILES: Final = 64
 _NO_ANSWER: Final = 3
 
 
@@ -126,7 +123,7 @@ class Session:
             rate_per_s=rate,
             poisson=given.poisson,
             connections=connections,
-            most_connections=min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN_FILES),
+            most_connections=connections_within(_MOST_CONNECTIONS),
             most_requests=min(given.requests or MOST_REQUESTS, MOST_REQUESTS),
             timeout_s=given.timeout,
             seed=len(self.runs),

@@ -7,6 +7,7 @@ event loop of its own; `tell` is called meanwhile with what there is so far.
 
 import asyncio
 import itertools
+import resource
 import ssl
 import time
 from array import array
@@ -26,6 +27,9 @@ _FOLD_S: Final = 0.1
 _SAMPLED: Final = 16
 _MOST_SAMPLES: Final = 4096
 _CONNECT_S: Final = 5.0
+_KEPT_UP: Final = 0.95
+# Of this process's open files, those that are no connections.
+_OWN_FILES: Final = 64
 _RANDOM_S: Final = 0.001
 # Times are sums of floats: what is due at the very begin or end of a run is told apart from what is next to it.
 _ROUNDING_S: Final = 1e-6
@@ -76,8 +80,18 @@ class Outcome:
         """Answers of 2xx a second."""
         return self.answered / self.duration_s if self.duration_s else 0.0
 
+    @property
+    def kept_up(self) -> bool:
+        """Whether answers came nearly as fast as requests were due."""
+        return self.answers_per_s >= _KEPT_UP * self.due_per_s
+
 
 Tell = Callable[[float, Outcome], None]
+
+
+def connections_within(most: int) -> int:
+    """So many connections, or as many as the files allow that this process may open."""
+    return min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN_FILES)
 
 
 class Load:

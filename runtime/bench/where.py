@@ -14,7 +14,6 @@ _PART: Final = re.compile(rb"(\w+);dur=([\d.]+)")
 _BY_LABEL: Final = {"ml_rejected_total": "reason", "ml_busy_seconds_total": "part", "ml_workers": "state"}
 _SCRAPE_S: Final = 2.0
 _BUSY: Final = 0.9
-_KEPT_UP: Final = 0.95
 _QUEUED: Final = 0.5
 _FULL: Final = 0.9
 _TRANSLATED: Final = 0.5
@@ -123,7 +122,7 @@ def advice(where: Where, outcome: Outcome, max_batch_rows: int | None) -> list[s
     if where.busy_share is not None and where.busy_share > _BUSY:
         busy = f"The server was busy {where.busy_share:.0%} of the time"
         # Of a rate, not of a closed loop, which asks for all that there is.
-        if outcome.lag.count and outcome.answers_per_s > _KEPT_UP * outcome.due_per_s:
+        if outcome.lag.count and outcome.kept_up:
             said.append(f"{busy}, and kept up: batches grow with the rate, so it takes more. --find-limit says how much.")
         else:
             said.append(f"{busy}: this is about what one replica takes. For more, add replicas, or CPUs with WORKERS=auto.")

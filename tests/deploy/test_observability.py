@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -22,8 +21,9 @@ import yaml
 
 from tests.conftest import Serve
 from tests.deploy.manifests import DEPLOY
+from tests.deploy.tools import tool
 from tests.models import FLOWER, Models
-from tests.process import Server, eventually
+from tests.process import Server, eventually, free_port
 from tests.server.lifecycle import reloads
 
 DASHBOARD = json.loads((DEPLOY / "observability/dashboard.json").read_text())
@@ -50,15 +50,15 @@ def rules(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_rules_are_rules(promtool: str, rules: Path) -> None:
-    done = subprocess.run([promtool, "check", "rules", rules], capture_output=True, text=True, check=False, timeout=60)
+def test_the_rules_are_rules(rules: Path) -> None:
+    done = subprocess.run([tool("promtool"), "check", "rules", rules], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{sum(len(group['rules']) for group in RULES['groups'])} rules found" in done.stdout
 
 
-def test_alerts_fire_where_they_should_and_nowhere_else(promtool: str, rules: Path) -> None:
+def test_alerts_fire_where_they_should_and_nowhere_else(rules: Path) -> None:
     cases = shutil.copy(Path(__file__).with_name("alerts.yaml"), rules.parent)
-    done = subprocess.run([promtool, "test", "rules", cases], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([tool("promtool"), "test", "rules", cases], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "SUCCESS" in done.stdout
 
@@ -102,7 +102,7 @@ def watched(serve_module: Serve, store: tuple[str, Path], tmp_path_factory: pyte
 
 
 @pytest.fixture(scope="module")
-def scraping(watched: Server, prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def scraping(watched: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a Prometheus that scrapes the server every second and evaluates the rules."""
     home = tmp_path_factory.mktemp("prometheus")
     (home / "rules.yaml").write_text(yaml.safe_dump(RULES))
@@ -110,16 +110,14 @@ def scraping(watched: Server, prometheus: str, tmp_path_factory: pytest.TempPath
     job = {"job_name": "pods", "scrape_interval": "1s", "static_configs": [target]}
     configuration = {"global": {"evaluation_interval": "1s"}, "rule_files": ["rules.yaml"], "scrape_configs": [job]}
     (home / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = [
         f"--storage.tsdb.path={home}/data",
         f"--config.file={home}/prometheus.yml",
         f"--web.listen-address=127.0.0.1:{port}",
     ]
     with (home / "log").open("wb") as log:
-        process = subprocess.Popen([prometheus, *options], stdout=log, stderr=log)
+        process = subprocess.Popen([tool("prometheus"), *options], stdout=log, stderr=log)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.process import eventually
+from tests.process import eventually, free_port
 
 SLOTS = 4
 CONFIGURATION = """
@@ -59,9 +59,7 @@ class Proxy:
 @contextmanager
 def haproxy(program: str, home: Path) -> Iterator[Proxy]:
     """Run one on a free port until the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     (home / "haproxy.cfg").write_text(CONFIGURATION.format(home=home, port=port, slots=SLOTS))
     libraries = Path(program).parent.parent / "lib" / "x86_64-linux-gnu"
     environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}

@@ -20,7 +20,7 @@ from tests.badmodels import (
 )
 from tests.conftest import Serve
 from tests.models import FLOWER, SPECIES, Models
-from tests.process import eventually, post_bytes
+from tests.process import eventually, free_port, post_bytes
 from tests.server.lifecycle import BODY, children, ends, load_on, put, reloads, replace_by, status, workers
 
 
@@ -131,9 +131,7 @@ def test_under_nohup_a_shell_that_closes_reloads_nothing(serve: Serve, models: M
 
 
 def test_the_port_opens_with_the_model_where_probes_only_connect(serve: Serve, models: Models, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = serve(models.write(HangOnLoad(60, str(tmp_path / "go"))), wait="", K_SERVICE="churn", PORT=port)
     server.wait_event(lambda event: event.get("message") == "loading")
     with pytest.raises(ConnectionRefusedError):
