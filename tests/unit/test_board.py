@@ -89,6 +89,7 @@ def test_a_writer_that_is_killed_leaves_whole_records() -> None:
         "for i in itertools.count(start): area.values[area.place('requests', (str(i),), 3)] = i\n"
     )
     area = ours.slot(1).counters
+    cut_off = set()  # the last record of each writer, which may have been killed before it wrote the number
     for _ in range(3):
         already = len(area.places())
         with subprocess.Popen([sys.executable, "-c", code], close_fds=False, stdout=subprocess.PIPE) as writer:
@@ -101,7 +102,9 @@ def test_a_writer_that_is_killed_leaves_whole_records() -> None:
         assert [labels for _, labels in places] == [(str(i),) for i in range(len(places))]
         at = list(places.values())
         assert all(here + 3 <= following for here, following in pairwise(at))
-        assert [area.values[place] for place in at[:-1]] == list(range(len(at) - 1))
+        cut_off.add(len(at) - 1)
+        written = [area.values[place] for place in at]
+        assert all(value == i or (value == 0 and i in cut_off) for i, value in enumerate(written))
 
 
 class Interrupted:
