@@ -205,10 +205,27 @@ def test_a_canary_has_an_image_of_its_own(tmp_path: Path) -> None:
     assert found["metadata"]["name"] == "model-canary"
 
 
+def test_a_canary_with_a_gpu_and_another_model(tmp_path: Path) -> None:
+    copy = tmp_path / "deploy"
+    shutil.copytree(DEPLOY, copy)
+    stable_file, file = (copy / "overlays" / name / "kustomization.yaml" for name in ("cuda", "canary"))
+    stable_file.write_text(
+        stable_file.read_text().replace("# - ../../components/object-storage", "- ../../components/object-storage")
+    )
+    file.write_text(file.read_text().replace("- ../cpu ", "- ../cuda ").replace("# - MODEL_URI", "- MODEL_URI"))
+    stable, canary = (build(copy, name) for name in ("cuda", "canary"))
+    assert container(the(canary, "Deployment"))["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert variables(canary) == {
+        **variables(stable),
+        "MODEL_URI": "s3://my-bucket/models/churn-2/",
+        "MODEL_VERSION": "canary",
+    }
+
+
 def test_the_load_test_is_a_job_that_ends() -> None:
     job = the(kustomize(DEPLOY / "load-test"), "Job")
     validate(job)
-    restricted(pod(job))
+    restricted(pod(job), any_user=True)
     assert job["spec"]["activeDeadlineSeconds"] <= 1800
     command, address, *options = container(job)["args"]
     assert (command, address) == ("bench", "http://model")
