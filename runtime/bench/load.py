@@ -313,8 +313,10 @@ class Load:
         for connection in list(self._busy):
             if not self.outcome.stopped:
                 self._fail(connection.due, "timeout")
+        # A backlog is to be seen in the report of a run that was stopped, too.
+        unsent = "due, but not sent when it was stopped" if self.outcome.stopped else "never sent: no connection was free"
         for due in self._due:
-            self._fail(due, "never sent: no connection was free")
+            self._fail(due, unsent)
 
     def _fold(self) -> None:
         latencies, self._latencies = self._latencies, array("d")

@@ -21,7 +21,7 @@ from runtime.tensors import DATATYPES
 
 VARIANTS: Final = 1000
 # All variants together, so that large tensors do not fill the memory.
-_MOST_BYTES: Final = 256 * 2**20
+_MOST_BYTES: Final = 64 * 2**20
 _ASK_S: Final = 10.0
 _LENGTH: Final = "Inference-Header-Content-Length"
 _TYPES: Final[Mapping[str, str]] = {".json": "application/json", ".csv": "text/csv", ".npy": "application/x-npy"}

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from runtime.bench import target
+from runtime.bench.load import Load, Outcome, Plan
 from runtime.bench.target import Server
 from tests.conftest import Serve
 from tests.models import Models
@@ -250,6 +251,30 @@ def test_a_signal_gives_the_report_so_far(serve: Serve, models: Models) -> None:
     (run,) = json.loads(out)["runs"]
     assert run["stopped_early"]
     assert run["answered"] > 0
+
+
+def test_a_backlog_is_seen_although_it_was_stopped() -> None:
+    """Two connections, on which nothing is answered before the end."""
+    ended = threading.Event()
+
+    async def respond(_: int) -> bytes:
+        await asyncio.to_thread(ended.wait, 30)
+        return ANSWER
+
+    with server_of(respond) as url:
+        server = Server.at(url)
+        plan = Plan(server.host, server.port, [server.request("/", b"{}", {})], 60.0, rate_per_s=200, most_connections=2)
+
+        def tell(seconds: float, _: Outcome) -> None:
+            if seconds > 0.2:
+                load.stop()
+
+        load = Load(plan, tell)
+        outcome = asyncio.run(load.run())
+        ended.set()
+    ((reason, count),) = outcome.errors.items()
+    assert reason == "due, but not sent when it was stopped"
+    assert count > 10
 
 
 def test_a_signal_before_the_first_run(body: Path) -> None:
