@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SERVING := $(VENV)/.serving
 DEVELOPING := $(VENV)/.developing
+# Of the benchmarks. One is enough to see how they go, but is not rendered.
+ROUNDS ?= 7
 
 STORES := $(VENV)/.stores
 # From npm, with Node.js: Azure's emulator.
@@ -100,11 +102,11 @@ lock: $(DEVELOPING)
 	PATH=$(CURDIR)/$(BIN):$$PATH images/requirements/lock.sh
 
 bench: $(DEVELOPING)
-	$(BIN)/python -m benchmarks.run
-	$(BIN)/python -m benchmarks.comparison
-	$(BIN)/python -m benchmarks.dialects
-	$(BIN)/python -m benchmarks.lifecycle
-	$(BIN)/python -m benchmarks.fetch
+	$(BIN)/python -m benchmarks.run --rounds $(ROUNDS)
+	$(BIN)/python -m benchmarks.comparison --rounds $(ROUNDS)
+	$(BIN)/python -m benchmarks.dialects --rounds $(ROUNDS)
+	$(BIN)/python -m benchmarks.lifecycle --rounds $(ROUNDS)
+	$(BIN)/python -m benchmarks.fetch --rounds $(ROUNDS)
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.page
 

@@ -4,13 +4,14 @@ Five runs of each, in turn, in a closed loop against an empty application on the
 within twice the range of wrk's own five, and the rate is to be at least 0.4 of wrk's. The result goes to benchmarks/results.
 """
 
-import asyncio
 import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+
+import uvloop
 
 from benchmarks import load, result, wire
 from benchmarks.errors import BenchmarkError
@@ -19,7 +20,7 @@ from benchmarks.result import Goal, Series
 from benchmarks.servers import empty_application, running, settle, two_cores, unwind_on_signals
 from runtime.bench.load import Load, Plan
 
-RUNS, SECONDS, CONNECTIONS = 5, 3, 64
+RUNS, SECONDS, CONNECTIONS = 5, 10, 64
 LEAST_OF_WRK = 0.4
 Figures = dict[str, float]
 
@@ -65,7 +66,7 @@ def _measure(directory: Path, load_core: int, server_core: int) -> tuple[list[Fi
             seen = load.drive(server.port, CONNECTIONS, SECONDS, load_core, workload.requests, warm_up_s=1)
             wrk.append({"requests/s": seen.requests_per_s, "p50 ms": seen.p50_ms, "p99 ms": seen.p99_ms})
             settle([server])
-            outcome = asyncio.run(Load(Plan(wire.HOST, server.port, requests, SECONDS, connections=CONNECTIONS)).run())
+            outcome = uvloop.run(Load(Plan(wire.HOST, server.port, requests, SECONDS, connections=CONNECTIONS)).run())
             latency = outcome.latency
             ours.append(
                 {

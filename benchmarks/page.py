@@ -8,6 +8,7 @@ from statistics import median
 
 from benchmarks import comparison, plots, report
 from benchmarks.report import Result
+from benchmarks.result import FEWEST_ROUNDS, published
 
 HERE = Path(__file__).parent
 PAGE, PLOTS = HERE / "README.md", HERE / "plots"
@@ -31,10 +32,13 @@ development server, `gunicorn` the same service behind gunicorn, `plain` what Fa
 
 def main() -> int:
     """Render; status 1 if there is no result."""
-    results = [(file, json.loads(file.read_text())) for file in sorted(report.RESULTS.glob("peers-*.json"))]
+    results = [(file, json.loads(file.read_text())) for file in published("peers")]
     whole = [each for each in results if set(each[1]["settings"]["works"]) == set(comparison.SCENARIOS)]
     if not whole:
-        print("page: benchmarks/results has no peers-*.json of all works; run `make bench` first", file=sys.stderr)
+        print(
+            f"page: benchmarks/results has no peers-*.json of all works and {FEWEST_ROUNDS} rounds; run `make bench` first",
+            file=sys.stderr,
+        )
         return 1
     file, result = whole[-1]
     newer = [each for each in results[results.index(whole[-1]) + 1 :] if _replaces(each[1], result)]

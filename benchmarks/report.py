@@ -14,11 +14,11 @@ from typing import Any
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.outside import CALLED
+from benchmarks.result import FEWEST_ROUNDS, published
 from benchmarks.scenarios import LATENCY_SERIES, Comparison, Quantity, startup_series
 from benchmarks.summary import Spread, spread
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = Path(__file__).with_name("results")
 BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"
 CAUTIONS = {
     "core": "",
@@ -47,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def newest() -> Path:
-    """Find the newest whole run; its name holds its date."""
-    files = sorted(RESULTS.glob("core-*.json"))
+    """Find the newest whole run."""
+    files = published("core")
     if not files:
-        raise BenchmarkError("benchmarks/results has no core-*.json; run `make bench` first")
+        raise BenchmarkError(f"benchmarks/results has no core-*.json of {FEWEST_ROUNDS} rounds; run `make bench` first")
     return files[-1]
 
 
@@ -63,7 +63,7 @@ def _others() -> list[str]:
         "fetch": render_fetch,
         "soak": render_soak,
     }
-    found = {kind: sorted(RESULTS.glob(f"{kind}-*.json")) for kind in kinds}
+    found = {kind: published(kind) for kind in kinds}
     return [kinds[kind](json.loads(files[-1].read_text()), files[-1].name) for kind, files in found.items() if files]
 
 

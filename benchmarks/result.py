@@ -11,9 +11,18 @@ from benchmarks import machine, summary
 from benchmarks.servers import ROOT
 
 RESULTS = Path(__file__).with_name("results")
+# A run of fewer is a trial: its spread says nothing, and it is not rendered.
+FEWEST_ROUNDS = 5
 Series = dict[str, list[float]]
 # Series, whether the median is to be at least or at most so much, and how much.
 Goal = tuple[str, str, float]
+
+
+def published(kind: str) -> list[Path]:
+    """The files of all runs of this kind that can be rendered, the newest last; their names hold their dates."""
+    files = sorted(RESULTS.glob(f"{kind}-*.json"))
+    settings = [json.loads(file.read_text()).get("settings", {}) for file in files]
+    return [file for file, each in zip(files, settings, strict=True) if each.get("rounds", FEWEST_ROUNDS) >= FEWEST_ROUNDS]
 
 
 def head(kind: str, started: datetime, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,14 @@
 """The comparison's page: a later run of some works takes the place of what was there."""
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks import page
+from benchmarks import result as results
 
 
 def result(works: list[str], rate: float, rounds: int = 7) -> dict[str, Any]:
@@ -16,6 +21,15 @@ def result(works: list[str], rate: float, rounds: int = 7) -> dict[str, Any]:
         "series": {f"{work}, 64 connections": rate for work in works},
         "goals": [{"series": f"{work}, 64 connections", "median": rate} for work in works],
     }
+
+
+def test_a_trial_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    for day, settings in enumerate([{"rounds": 7}, {"rounds": 5}, {"rounds": 1}], 1):
+        (tmp_path / f"peers-2026-11-0{day}.json").write_text(json.dumps({"settings": settings}))
+    (tmp_path / "soak-2026-11-04.json").write_text("{}")  # counts no rounds
+    assert [file.name for file in results.published("peers")] == ["peers-2026-11-01.json", "peers-2026-11-02.json"]
+    assert [file.name for file in results.published("soak")] == ["soak-2026-11-04.json"]
 
 
 def test_one_work_is_taken_over_whole() -> None:
