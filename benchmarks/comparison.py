@@ -6,7 +6,6 @@ the load generator on the other core; ratios are taken within a round. The resul
 """
 
 import argparse
-import asyncio
 import itertools
 import math
 import os
@@ -14,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -23,28 +22,23 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import check, load, machine, result
+from benchmarks import check, limits, load, machine, result
 from benchmarks.contender import Contender
 from benchmarks.contenders import CONTENDERS
 from benchmarks.environments import python_of, versions_of
 from benchmarks.errors import BenchmarkError
+from benchmarks.limits import SETTLE_S
+from benchmarks.measured import Cell, Direct, Measurements, Runner, Start
 from benchmarks.memory import held_mib
 from benchmarks.peers import models
 from benchmarks.result import Goal, Series
-from benchmarks.servers import Server, command_line, running, settle, two_cores, unwind_on_signals
-from benchmarks.wire import HOST
+from benchmarks.servers import command_line, running, settle, two_cores, unwind_on_signals
 from benchmarks.work import Work, works
-from runtime.bench.load import Load, Plan, connections_within
 
 ROWS = ("ours", "empty", "plain", "flask", "gunicorn", "mlserver", "kserve", "bentoml", "litserve", "pytriton")
 TENSORS = ("ours", "mlserver", "kserve", "bentoml", "litserve", "pytriton")
-OVERLOAD, OVERLOAD_S = 3.0, 5.0
 # A cell lasts until every connection could be answered so often, within bounds.
 TURNS, MOST_S = 3.0, 10.0
-# The slowest answers a full queue in the time that a client would wait.
-SETTLE_S = 60.0
-# More than any of the servers lets wait, so that a full queue is seen.
-MOST_CONNECTIONS = 8192
 TITLES = {
     "cheap": "Logistic-regression pipeline, one row",
     "forest": "Forest of 100 trees, one row",
@@ -57,7 +51,7 @@ TITLES = {
 # Work -> connections, servers.
 SCENARIOS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "cheap": ((1, 8, 64, 256), ROWS),
-    "forest": ((1, 64), ROWS),
+    "forest": ((1, 8, 64, 256), ROWS),
     "boosting": ((64,), tuple(name for name in ROWS if name != "pytriton")),
     "forest-onnx": ((64,), ("empty", *TENSORS)),
     "frame": ((64,), ROWS),
@@ -69,80 +63,15 @@ GOALS = {
     ("cheap", 64): {"empty": 0.5, "mlserver": 10, "kserve": 10, "bentoml": 10, "litserve": 10, "pytriton": 6},
     ("forest", 64): {"mlserver": 2.5, "kserve": 2.5, "bentoml": 2.5, "litserve": 2.5, "pytriton": 1.8},
 }
+PROBED = "cheap, ours, 256 connections: the slowest probe of a round, ms"
+REFUSED = "forest, ours, three times its rate: p99 of the refusals, ms"
 OVERLOADED = "forest, ours, three times its rate: answered, of its rate at 64 connections"
 ALONE: tuple[tuple[str, Goal], ...] = (
     ("cheap", ("cheap, 64 connections, p99: ours / empty", "at most", 3.0)),
     ("cheap", ("cheap, ours, requests/s: 256 / 64 connections", "at least", 0.9)),
+    ("cheap", (PROBED, "at most", 100)),
     ("forest", (OVERLOADED, "at least", 0.9)),
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One server under so many connections in one round; memory is that of its processes right afterwards, shared once."""
-
-    work: str
-    server: str
-    connections: int
-    round: int
-    load: load.Load
-    memory_mib: float
-
-
-@dataclass(frozen=True)
-class Runner:
-    """A contender that runs with a work, its requests, also in a file for wrk, and its answers that were checked."""
-
-    contender: Contender
-    work: Work
-    server: Server
-    requests: list[bytes]
-    file: Path
-    checked: check.Checked
-
-
-@dataclass(frozen=True)
-class Start:
-    """One start of a server: seconds to its first 200, and the memory of its processes before any request."""
-
-    work: str
-    server: str
-    ready_s: float
-    idle_mib: float
-
-
-@dataclass(frozen=True)
-class Direct:
-    """Calls of a work's model without a server, one request's rows at a time, on the load generator's core."""
-
-    work: str
-    round: int
-    calls_per_s: float
-
-
-@dataclass(frozen=True)
-class Overload:
-    """Requests on schedule at OVERLOAD times a server's own rate: what it still answered, and how fast."""
-
-    work: str
-    server: str
-    asked_per_s: float
-    answered_per_s: float
-    of_peak: float
-    p99_ms: float
-    errors: dict[str, int]
-    generator_cpu: float
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """Everything raw that a run brings home, and the servers' command lines."""
-
-    cells: list[Cell] = field(default_factory=list)
-    starts: list[Start] = field(default_factory=list)
-    directs: list[Direct] = field(default_factory=list)
-    overloads: list[Overload] = field(default_factory=list)
-    commands: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -237,10 +166,16 @@ def _scenario(work: Work, settings: Settings, directory: Path, measured: Measure
                 measured.cells.extend(now)
                 shown = (f"{cell.server} {cell.load.requests_per_s:,.0f}" for cell in now)
                 print(f"{work.name}, round {number}, {count} connections: {', '.join(shown)}", flush=True)
+        if work.name == "cheap":
+            for runner in (each for each in runners if each.contender.name == "ours"):
+                measured.probes.extend(
+                    limits.probes(runner, connections[-1], number, settings.load_core)
+                    for number in range(1, settings.rounds + 1)
+                )
         if work.name == "forest":
             for runner in runners:
                 if runner.contender.read and (peak := _peak(work.name, runner.contender.name, measured.cells)):
-                    measured.overloads.append(_overload(runner, peak))
+                    measured.overloads.append(limits.overload(runner, peak))
 
 
 @contextmanager
@@ -305,25 +240,6 @@ def _peak(work: str, server: str, cells: Sequence[Cell]) -> float:
     return median(cell.load.requests_per_s for cell in cells if (cell.work, cell.server, cell.connections) == wanted)
 
 
-def _overload(runner: Runner, peak: float) -> Overload:
-    """Ask on schedule, whatever the answers do."""
-    work, name = runner.work, runner.contender.name
-    rate = OVERLOAD * peak
-    plan = Plan(
-        HOST,
-        runner.server.port,
-        runner.requests,
-        OVERLOAD_S,
-        rate_per_s=rate,
-        most_connections=connections_within(MOST_CONNECTIONS),
-    )
-    seen = asyncio.run(Load(plan).run())
-    settle([runner.server], SETTLE_S)
-    answered, p99_ms = seen.answers_per_s, seen.latency.percentile_ms(99)
-    print(f"{work.name}, {name}, {OVERLOAD:g} times its rate: {answered / peak:.2f} of it answered, p99 {p99_ms:.0f} ms")
-    return Overload(work.name, name, rate, answered, answered / peak, p99_ms, dict(seen.errors), seen.cpu_share)
-
-
 def ratio(work: str, connections: int, server: str, quantity: str = "requests/s") -> str:
     """Name of the series of ours over a server's."""
     return f"{work}, {connections} connections, {quantity}: ours / {server}"
@@ -351,7 +267,9 @@ def _series(measured: Measurements) -> Series:
             )
     for each in measured.overloads:
         if each.server == "ours":
-            series[OVERLOADED] = [each.of_peak]
+            series[OVERLOADED], series[REFUSED] = [each.of_peak], [each.refused_p99_ms]
+    if measured.probes:
+        series[PROBED] = [each.slowest_ms for each in measured.probes]
     return series
 
 

@@ -59,11 +59,12 @@ class Outcome:
     """What came of a run.
 
     `duration_s` is until the last answer, at least as long as was asked for, and `due_per_s` the rate at which requests were
-    due meanwhile. `lag` is how late the generator came to a request that was due, `errors` counts by kind what was no answer of
-    2xx, `timings` are the heads of a sample of answers.
+    due meanwhile. `latency` is that of answers of 2xx, `refused` that of all others. `lag` is how late the generator came to a
+    request that was due, `errors` counts by kind what was no answer of 2xx, `timings` are the heads of a sample of answers.
     """
 
     latency: Histogram = field(default_factory=Histogram)
+    refused: Histogram = field(default_factory=Histogram)
     lag: Histogram = field(default_factory=Histogram)
     errors: Counter[str] = field(default_factory=Counter)
     answered: int = 0
@@ -106,6 +107,7 @@ class Load:
         self._opening: set[asyncio.Task[None]] = set()
         self._due: deque[float] = deque()
         self._latencies = array("d")
+        self._refusals = array("d")
         self._lags = array("d")
         self._begins_s = 0.0
         self._ends_s = 0.0
@@ -250,6 +252,7 @@ class Load:
                     self._keep(head)
             else:
                 outcome.errors[f"status {status}"] += 1
+                self._refusals.append(now - connection.due)
 
     def _keep(self, head: bytes) -> None:
         """Keep one of a sample that is spread over the whole run, however long it is."""
@@ -320,8 +323,10 @@ class Load:
 
     def _fold(self) -> None:
         latencies, self._latencies = self._latencies, array("d")
+        refusals, self._refusals = self._refusals, array("d")
         lags, self._lags = self._lags, array("d")
         self.outcome.latency.record(latencies)
+        self.outcome.refused.record(refusals)
         self.outcome.lag.record(lags)
 
 

@@ -90,7 +90,9 @@ def _where(run: Run) -> list[str]:
         )
     if outcome.errors:
         counted = ", ".join(f"{count:,} x {kind}" for kind, count in outcome.errors.most_common(8))
-        lines.append(f"Errors at {run.asked}: {counted}")
+        refused = outcome.refused
+        soon = f"; p99 of the answers among them {refused.percentile_ms(99):.2f} ms" if refused.count else ""
+        lines.append(f"Errors at {run.asked}: {counted}{soon}")
     late = f"p99 {outcome.lag.percentile_ms(99):.2f} ms late" if run.rate_per_s is not None else "closed loop"
     lines.append(f"The generator: {outcome.cpu_share:.0%} of a CPU, {late}.")
     return lines
@@ -129,6 +131,7 @@ def _run(run: Run) -> dict[str, Any]:
         "stopped_early": outcome.stopped,
         "received_bytes": outcome.received_bytes,
         "latency_ms": {"mean": outcome.latency.mean_ms, **percentiles},
+        "refused_ms": {f"p{percent:g}": outcome.refused.percentile_ms(percent) for percent in (50, 99, 100)},
         "latency_curve_ms": outcome.latency.curve(),
         "schedule_lag_ms": {f"p{percent:g}": outcome.lag.percentile_ms(percent) for percent in (50, 99, 100)},
         "generator_cpu_share": outcome.cpu_share,

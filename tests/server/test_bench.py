@@ -204,6 +204,7 @@ def test_errors_by_kind(body: Path) -> None:
         report, _ = bench(url, "--data", body, "--rate", 60, "--duration", 1)
     errors = report["runs"][0]["errors"]
     assert errors["status 503"] >= 10
+    assert report["runs"][0]["refused_ms"]["p100"] > 0
     assert sum(count for kind, count in errors.items() if kind.startswith("not HTTP")) >= 10
     assert report["runs"][0]["answered"] >= 10
 

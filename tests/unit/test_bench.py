@@ -298,6 +298,7 @@ def a_report() -> Report:
     runs = []
     for rate, latency in ((100.0, 0.002), (200.0, 0.004)):
         made = outcome(rate, latency, errors=1)
+        made.refused.record([0.003])
         runs.append(Run(rate, None, made, Where(parts(0.1, 0.2, 1.0, 0.1), 0.6, 3.5, 0.4)))
     runs.append(Run(None, 8, outcome(300, 0.01), Where()))
     return Report("http://h:1", "POST /predict <b>", {"rows": 1}, runs, runs[1], ["Do & this."], "p99 of at most 5 ms", 200.0)
@@ -309,7 +310,7 @@ def test_the_report_in_words() -> None:
         "100/s",
         "8 connections",
         "At 200/s a mean of 4.00 ms",
-        "Errors at 200/s: 1 x timeout",
+        "Errors at 200/s: 1 x timeout; p99 of the answers among them 3.00 ms",
         "Within a p99 of at most 5 ms: 200 requests/s",
         "- Do & this.",
         "1",

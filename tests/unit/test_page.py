@@ -12,7 +12,9 @@ from benchmarks import result as results
 
 
 def result(works: list[str], rate: float, rounds: int = 7) -> dict[str, Any]:
-    raw = {kind: [{"work": work, "rate": rate} for work in works] for kind in ("cells", "starts", "directs", "overloads")}
+    raw = {
+        kind: [{"work": work, "rate": rate} for work in works] for kind in ("cells", "starts", "directs", "overloads", "probes")
+    }
     return {
         "date": "2026-11-28T00:00:00",
         "commit": "0123456789abcdef",
@@ -35,7 +37,7 @@ def test_a_trial_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_one_work_is_taken_over_whole() -> None:
     whole, part = result(["cheap", "forest"], 1.0), result(["forest"], 2.0)
     page._take_over(whole, copy.deepcopy(part), "later.json")
-    for kind in ("cells", "starts", "directs", "overloads"):
+    for kind in ("cells", "starts", "directs", "overloads", "probes"):
         assert sorted((each["work"], each["rate"]) for each in whole["raw"][kind]) == [("cheap", 1.0), ("forest", 2.0)]
     assert whole["series"] == {"cheap, 64 connections": 1.0, "forest, 64 connections": 2.0}
     assert [goal["median"] for goal in whole["goals"]] == [1.0, 2.0]

@@ -1,6 +1,6 @@
 """The API of its documentation's page on batching: `server.py MODEL_FILE WORK PORT`.
 
-A batch is what came within a millisecond, at most 64 requests. They are joined in `predict`, since one may have many rows.
+A batch is what came within a millisecond, at most 256 requests. They are joined in `predict`, since one may have many rows.
 """
 
 import sys
@@ -39,6 +39,6 @@ class Served(litserve.LitAPI):  # type: ignore[misc]  # the peer's package is no
 
 
 if __name__ == "__main__":
-    api = Served(max_batch_size=64, batch_timeout=0.001)
+    api = Served(max_batch_size=256, batch_timeout=0.001)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=60, fast_queue=True)
     server.run(host="127.0.0.1", port=int(sys.argv[3]), log_level="warning", generate_client_file=False, access_log=False)
