@@ -26,6 +26,19 @@ CAUTIONS = {
     "failed": "**A failed run: answers were missing or wrong, its numbers mean nothing.** ",
 }
 
+# What the profiles say of goals that are not reached.
+STARTED = (
+    "Three interpreters start one after the other: the command line checks the settings and becomes the supervisor, which holds "
+    "no library and so takes little memory; that starts the loader, which imports them. Beside what scikit-learn takes this is "
+    "little, beside onnxruntime it is not. Where that goal is missed, it could be reached by loading in the process that has "
+    "read the settings, so with a first loader that is started in another way than all later ones."
+)
+COLD = (
+    "Much of it is the model's doing, which leaves the caches cold: decoding an image takes a fifth of the time when nothing "
+    "runs in between. The same goes for the rest of the way: HTTP, three copies of the body, two threads' hand-over. And the "
+    "model bounds the ratios: no server can be three times as fast as one whose own part is less than twice the model's."
+)
+
 Result = dict[str, Any]
 
 
@@ -101,7 +114,8 @@ def render_dialects(result: Result, file_name: str) -> str:
         "All answers were checked against the direct call first. "
         f"Peers by their own documents, `benchmarks/peers`: {peers}. «Outside the model» is a client's round trip over one "
         "connection less the direct call; it holds the kernel, waking up two cores and receiving the body, which are all that "
-        f"the bare socket does (`benchmarks/peers/bare_socket.py`). `benchmarks/results/{file_name}`\n\n" + _series(result)
+        f"the bare socket does (`benchmarks/peers/bare_socket.py`). {COLD} `benchmarks/results/{file_name}`\n\n"
+        + _series(result)
     )
 
 
@@ -239,7 +253,7 @@ def _start_ups(result: Result) -> str:
         imports = number(median(start["import_s"] for start in starts if start["model"] == model))
         rows.append([model, ready, imports, *spread_of(result, startup_series(model))])
     head = ["model", "ready after s", "imports alone s", "ratio, median", "quartiles", "min – max"]
-    return f"**Start-up to ready**\n\n{table(head, rows)}"
+    return f"**Start-up to ready**. {STARTED}\n\n{table(head, rows)}"
 
 
 def _repeat(result: Result, file_name: str) -> str:

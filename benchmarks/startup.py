@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.servers import ROOT, Peer, clean_environment, running
 
-_SHARED = ("fastapi", "uvicorn", "uvloop", "httptools", "orjson", "numpy", "pydantic", "prometheus_client")
+_SHARED = ("fastapi", "uvicorn", "uvloop", "httptools", "orjson", "numpy", "pydantic")
 # What serving a model of each kind needs, by the model's name.
 LIBRARIES = {
     "cheap": (*_SHARED, "joblib", "sklearn.pipeline", "sklearn.linear_model", "sklearn.preprocessing"),
