@@ -28,10 +28,11 @@ CAUTIONS = {
 
 # What the profiles say of goals that are not reached.
 STARTED = (
-    "Three interpreters start one after the other: the command line checks the settings and becomes the supervisor, which holds "
-    "no library and so takes little memory; that starts the loader, which imports them. Beside what scikit-learn takes this is "
-    "little, beside onnxruntime it is not. Where that goal is missed, it could be reached by loading in the process that has "
-    "read the settings, so with a first loader that is started in another way than all later ones."
+    "Three interpreters start one after the other: the command line checks the settings and becomes the supervisor, which "
+    "holds no library and so takes little memory; that starts the loader, which imports them. Beside what "
+    "scikit-learn takes this is little, beside onnxruntime it is not. Where that goal is missed, it could be reached "
+    "by loading in the process that has read the settings, so with a first loader that is started in another "
+    "way than all later ones."
 )
 COLD = (
     "Much of it is the model's doing, which leaves the caches cold: decoding an image takes a fifth of the time when nothing "
