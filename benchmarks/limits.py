@@ -1,8 +1,8 @@
 """Servers at their limits: asked for several times what they take, and probed while hundreds of clients are served."""
 
 import asyncio
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
 from benchmarks import load, wire
@@ -43,15 +43,16 @@ def overload(runner: Runner, peak: float) -> Overload:
 
 def probes(runner: Runner, connections: int, number: int, core: int) -> Probes:
     """Probe as a kubelet does while wrk keeps `connections` busy; raises BenchmarkError if one is not answered with 200."""
-    loading = threading.Thread(target=load.drive, args=(runner.server.port, connections, PROBED_S, core, runner.file))
-    took_ms: list[float] = []
-    loading.start()
-    while loading.is_alive():
-        began_s = time.perf_counter()
-        answer = wire.fetch(runner.server.port, "/health/ready")
-        took_ms.append(1e3 * (time.perf_counter() - began_s))
-        if answer.status != 200:
-            raise BenchmarkError(f"a probe was answered with {answer.status} beside {connections} connections")
-        loading.join(PROBE_EVERY_S)
+    port, took_ms = runner.server.port, []
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load.drive, port, connections, PROBED_S, core, runner.file)
+        while not loading.done():
+            began_s = time.perf_counter()
+            answer = wire.fetch(port, "/health/ready")
+            took_ms.append(1e3 * (time.perf_counter() - began_s))
+            if answer.status != 200:
+                raise BenchmarkError(f"a probe was answered with {answer.status} beside {connections} connections")
+            time.sleep(PROBE_EVERY_S)
+        loading.result()
     settle([runner.server], SETTLE_S)
     return Probes(runner.work.name, connections, number, len(took_ms), median(took_ms), max(took_ms))
