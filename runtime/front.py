@@ -5,6 +5,7 @@ body under its limits, decodes it, hands it to the model's batcher and encodes t
 FastAPI application, with a request id on their answers, too.
 """
 
+import asyncio
 import itertools
 import logging
 import re
@@ -13,10 +14,11 @@ import time
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from runtime.dialects import Dialect, Request
+from runtime.dialects import Call, Dialect, Request
 from runtime.dialects.problem import RETRY_AFTER, status_of
-from runtime.entry import Entry
+from runtime.entry import Answer, Entry
 from runtime.errors import BadRequest, BodyTimeout, ModelFailed, NotReady, RuntimeFault, UnsupportedType, quoted
 from runtime.metrics import Metrics, ModelMeter
 from runtime.model import Model
@@ -157,15 +159,21 @@ class Front:
         values[at] += 1.0
         request = dict(scope["headers"])
         connection: Protocol | None = scope.get(CONNECTION)
-        upload = Upload(self._limits, receive, request, connection)
+        # The exchange knows its scope: left there, each request would be garbage that only the collector can find.
+        cycle: RequestResponseCycle | None = scope.pop(CYCLE, None)
+        upload = Upload(self._limits, receive, request, connection, cycle)
         try:
-            body = await upload.read(dialect.tensors_at(request))
+            tensors_at = dialect.tensors_at(request)
+            body: bytes | bytearray | memoryview | None = upload.arrived(tensors_at)
+            if body is None:
+                body = await upload.read(tensors_at)
             if target is None:
                 names = scope["path_params"]
                 target = self._targets[self._repository.get(names.get("name"), names.get("version")), dialect.name]
             model = target.model
             decoding = Request(body, request, scope["query_string"], model.name, model.version)
-            headers, content = await self._answer(started, decoding, connection, target)
+            call, future, decode_s = self._queue(started, decoding, connection, target)
+            headers, content = _encoded(call, await future, decode_s, target)
             status = 200
         except RuntimeFault as fault:
             status, headers, content = self._refuse(fault, dialect, scope, request)
@@ -187,46 +195,33 @@ class Front:
             if self._access:
                 _log_access(scope, status, seconds, request_id)
         headers.append((b"content-length", b"%d" % len(content)))
-        # The exchange knows its scope: left there, each request would be garbage that only the collector can find.
-        cycle = scope.pop(CYCLE, None)
         if upload.complete and cycle is not None and REQUEST_ID not in scope:
-            await reply(cycle, status, headers, content, close=self.draining)
+            if cycle.flow.write_paused and not cycle.disconnected:
+                await cycle.flow.drain()
+            reply(cycle, status, headers, content, close=self.draining)
         else:
             if self.draining or not upload.complete:
                 headers.append((b"connection", b"close"))
             await _send(send, status, headers, content, upload)
 
-    async def _answer(
-        self,
-        started: float,
-        request: Request,
-        connection: Protocol | None,
-        target: Target,
-    ) -> tuple[Headers, bytes]:
-        """Decode, queue, wait, encode; raises RuntimeFault."""
+    def _queue(
+        self, started: float, request: Request, connection: Protocol | None, target: Target
+    ) -> tuple[Call, asyncio.Future[Answer], float]:
+        """Decode and queue: the call, what its answer will be, and the seconds that decoding took. Raises RuntimeFault."""
         if b"content-encoding" in request.headers:
             _check_encoding(request.headers[b"content-encoding"])
         deadline = started + self._request_timeout_s
         if b"x-request-timeout-ms" in request.headers:
             deadline = min(deadline, started + _timeout_s(request.headers[b"x-request-timeout-ms"]))
-        model, dialect = target.model, target.dialect
+        model = target.model
         decoding = time.perf_counter()
-        call = dialect.decode(request, model.signature)
+        call = target.dialect.decode(request, model.signature)
         entry = Entry(call.tensors, call.rows, call.outputs, model.key(call.outputs, call.tensors), deadline)
-        decoded = time.perf_counter()
+        decode_s = time.perf_counter() - decoding
         future = model.batcher.submit(entry)
         if connection is not None:
             connection.awaited = (model.batcher, entry)
-        answer = await future
-        encoding = time.perf_counter()
-        own, content = dialect.encode(call, answer, model.signature)
-        timing = b"decode;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f, encode;dur=%.3f" % (
-            (decoded - decoding) * 1e3,
-            answer.queue_s * 1e3,
-            answer.infer_s * 1e3,
-            (time.perf_counter() - encoding) * 1e3,
-        )
-        return [*own, (b"server-timing", timing), *target.headers], content
+        return call, future, decode_s
 
     def _refuse(
         self, fault: RuntimeFault, dialect: Dialect, scope: Scope, request: dict[bytes, bytes]
@@ -252,6 +247,19 @@ class Front:
             return given
         made = request[b"x-request-id"] = self._id_prefix + b"%x" % next(self._ids)
         return made
+
+
+def _encoded(call: Call, answer: Answer, decode_s: float, target: Target) -> tuple[Headers, bytes]:
+    """The answer's headers and content; raises RuntimeFault."""
+    encoding = time.perf_counter()
+    own, content = target.dialect.encode(call, answer, target.model.signature)
+    timing = b"decode;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f, encode;dur=%.3f" % (
+        decode_s * 1e3,
+        answer.queue_s * 1e3,
+        answer.infer_s * 1e3,
+        (time.perf_counter() - encoding) * 1e3,
+    )
+    return [*own, (b"server-timing", timing), *target.headers], content
 
 
 def _log_access(scope: Scope, status: int, seconds: float, request_id: bytes) -> None:

@@ -33,16 +33,14 @@ SWEEP_S: Final = 0.5
 _FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
 
 
-async def reply(
+def reply(
     cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], content: bytes, *, close: bool
 ) -> None:
     """Send a whole answer in one write: what two calls of `cycle.send` do, without looking at each header twice.
 
     The headers are the server's own, so none can break the head. Measured with 64 connections and the cheap model, uvicorn's
-    way took 27 % of the process's time, this one 5 %.
+    way took 27 % of the process's time, this one 5 %. What waits for its client is to be drained before.
     """
-    if cycle.flow.write_paused and not cycle.disconnected:
-        await cycle.flow.drain()
     if cycle.disconnected or cycle.transport.is_closing():
         cycle.disconnected = True  # `connection_lost` has not come to it yet; so uvicorn asks for no answer any more
         return

@@ -302,3 +302,54 @@ def test_throwing_away_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         assert sender.asked == 1
 
     on_loop(work)
+
+
+class Exchange:
+    """uvicorn's state of a request whose body came with its headers, unless there is `more_body` or the client is gone."""
+
+    def __init__(self, body: bytes, *, more_body: bool = False, disconnected: bool = False) -> None:
+        self.body = bytearray(body)
+        self.more_body = more_body
+        self.disconnected = disconnected
+        self.response_complete = False
+        self.flow = self
+        self.resumed = 0
+
+    def resume_reading(self) -> None:
+        self.resumed += 1
+
+
+def with_headers(limit: BodyLimits, exchange: Exchange, length: int) -> Upload:
+    return Upload(limit, Sender([]), {b"content-length": str(length).encode()}, None, exchange)  # type: ignore[arg-type]
+
+
+def test_a_body_that_came_with_its_headers_takes_no_turn() -> None:
+    limit, exchange = limits(), Exchange(b"abc")
+    upload = with_headers(limit, exchange, 3)
+    assert upload.arrived() == b"abc"
+    assert upload.complete
+    assert (exchange.resumed, limit.inflight) == (1, 3)
+    upload.release()
+    assert limit.inflight == 0
+
+
+@pytest.mark.parametrize("exchange", [Exchange(b"ab", more_body=True), Exchange(b"abc", disconnected=True)])
+def test_a_body_that_did_not_is_to_be_read(exchange: Exchange) -> None:
+    limit = limits()
+    upload = with_headers(limit, exchange, 3)
+    assert upload.arrived() is None
+    assert not upload.complete
+    assert limit.inflight == 0
+
+
+def test_what_came_with_its_headers_is_bounded_too() -> None:
+    with pytest.raises(BodyTooLarge, match="MAX_JSON_BYTES"):
+        with_headers(limits(), Exchange(b"x" * 101), 101).arrived()
+    assert with_headers(limits(), Exchange(b"x" * 101), 101).arrived(tensors_at=1) == b"x" * 101
+    with pytest.raises(BodyTooLarge):  # it came in chunks, without a length
+        with_headers(limits(), Exchange(b"x" * 101), 0).arrived()
+    limit = limits(inflight=150)
+    assert with_headers(limit, Exchange(b"x" * 100), 100).arrived()
+    with pytest.raises(Overloaded, match="MAX_INFLIGHT_BYTES"):
+        with_headers(limit, Exchange(b"x" * 51), 51).arrived()
+    assert limit.inflight == 100
