@@ -13,7 +13,8 @@ from benchmarks.result import FEWEST_ROUNDS, published
 HERE = Path(__file__).parent
 PAGE, PLOTS = HERE / "README.md", HERE / "plots"
 HOW = """\
-`make bench` measures all of this on your machine: it needs two cores, `wrk`, two hours, and pip for the peers.
+`make bench` measures all of this on your machine: it needs two cores, `wrk`, two hours, and pip for the peers
+(`make bench ROUNDS=1` is a look, of half an hour, that is not rendered).
 A part of it: `python -m benchmarks.comparison --works forest --servers ours bentoml --rounds 3`.
 
 **How.** Servers have one core, the load generator another. The servers of a work run at once, and are measured in turn, in
