@@ -9,6 +9,7 @@ from statistics import median
 from benchmarks import comparison, plots, report
 from benchmarks.report import Result
 from benchmarks.result import FEWEST_ROUNDS, published
+from benchmarks.summary import spread
 
 HERE = Path(__file__).parent
 PAGE, PLOTS = HERE / "README.md", HERE / "plots"
@@ -101,11 +102,22 @@ def _goals(result: Result) -> list[str]:
     for goal in result["goals"]:
         outcome = "reached" if goal["reached"] else "**not reached**"
         rows.append([goal["series"], goal["goal"], *report.spread_of(result, goal["series"]), outcome])
+    if more := _of_itself(result, "cheap", "empty"):
+        rows.append(["cheap, empty, requests/s: 256 / 64 connections", "", *report.shown(spread(more)), "for comparison"])
     rows += [[label, "", "–", "–", "–", "not measured"] for label in result["not_measured"]]
     parts = ["## Goals", report.table(["", "wanted", "median", "quartiles", "min – max", ""], rows)]
     if result["left_out"]:
         parts.append("Left out, since they cannot be installed: " + ", ".join(result["left_out"]) + ".")
     return parts
+
+
+def _of_itself(result: Result, work: str, server: str) -> list[float]:
+    """A server's rate at 256 connections over its own at 64, in each round."""
+    few, many = (
+        {cell["round"]: cell["load"]["requests_per_s"] for cell in _cells(result, work, count) if cell["server"] == server}
+        for count in (64, 256)
+    )
+    return [many[number] / rate for number, rate in few.items() if number in many and rate]
 
 
 def _works(result: Result) -> list[str]:
@@ -189,7 +201,8 @@ def _rest(result: Result, file_name: str) -> list[str]:
 OVERLOADED = (
     "Requests leave on schedule for five seconds, whatever the answers do, at three times the server's own rate above; a "
     "latency counts from when its request was due, and after ten seconds it is a time-out. A server that does better with "
-    "fewer requests at once, or with more, answers more than its rate at 64 connections."
+    "fewer requests at once, or with more, answers more than its rate at 64 connections. A server that refuses does so as soon "
+    "as it has read a request; with its core shared by thousands of connections and the model it comes to reading late."
 )
 STARTED = (
     "Ready: from just before the process is started to its first 200, files warm or not. Memory is that of all its processes, "

@@ -163,7 +163,7 @@ def _series(result: Result) -> str:
     for name, series in result["series"].items():
         goal = goals.get(name)
         outcome = "" if goal is None else "reached" if goal["reached"] else "**not reached**"
-        rows.append([name, goal["goal"] if goal else "", *_shown(spread(series["values"])), outcome])
+        rows.append([name, goal["goal"] if goal else "", *shown(spread(series["values"])), outcome])
     return table(["", "wanted", "median", "quartiles", "min – max", ""], rows)
 
 
@@ -240,7 +240,7 @@ def _ratios(result: Result, scenario: Result) -> str:
 def _one_connection(result: Result) -> str:
     latencies = result["raw"]["latencies"]
     names = {"direct call": "direct_us", "empty, round trip": "empty_us", "ours, round trip": "ours_us"}
-    rows = [[name, *_shown(spread([latency[key] for latency in latencies]))] for name, key in names.items()]
+    rows = [[name, *shown(spread([latency[key] for latency in latencies]))] for name, key in names.items()]
     rows.append(["added by the runtime", *spread_of(result, LATENCY_SERIES)])
     head = ["one connection, cheap model, one row, µs", "median", "quartiles", "min – max"]
     return f"**One connection**\n\n{table(head, rows)}"
@@ -281,10 +281,11 @@ def spread_of(result: Result, series: str) -> list[str]:
     """Show a series as median, quartiles and range; dashes where the run has no such series."""
     if series not in result["series"]:
         return ["–", "–", "–"]
-    return _shown(spread(result["series"][series]["values"]))
+    return shown(spread(result["series"][series]["values"]))
 
 
-def _shown(values: Spread) -> list[str]:
+def shown(values: Spread) -> list[str]:
+    """Median, quartiles and range of a series as the tables show them."""
     quartiles = f"{number(values.lower_quartile)} – {number(values.upper_quartile)}"
     return [number(values.median), quartiles, f"{number(values.minimum)} – {number(values.maximum)}"]
 
