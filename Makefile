@@ -30,7 +30,7 @@ help:
 	@echo "make test-images   test them"
 	@echo "make lock    lock what the images install to the newest versions"
 	@echo "make soak    reload, stop and kill servers many times under load, and measure their memory (half an hour)"
-	@echo "make bench   measure the server beside an empty ASGI application and other servers of models (needs wrk, two hours)"
+	@echo "make bench   measure the server beside an empty ASGI application and other servers of models (needs wrk, two hours; ROUNDS=1: half an hour)"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -329,6 +329,7 @@ def test_a_body_that_came_with_its_headers_takes_no_turn() -> None:
     assert upload.arrived() == b"abc"
     assert upload.complete
     assert (exchange.resumed, limit.inflight) == (1, 3)
+    assert exchange.body == b""  # an idle connection holds nothing of its last request
     upload.release()
     assert limit.inflight == 0
 
